@@ -1,0 +1,63 @@
+"""Pyramid Vision Transformers, PVT v1 and v2: backbones, training, evaluation, prediction.
+
+Names are loaded at first use, so that `import pyramidvit` and `pvt --help` cost no torch import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .backbones.pvt_v1 import pvt_large, pvt_medium, pvt_small, pvt_tiny
+    from .backbones.pvt_v2 import (
+        pvt_v2_b0,
+        pvt_v2_b1,
+        pvt_v2_b2,
+        pvt_v2_b2_li,
+        pvt_v2_b3,
+        pvt_v2_b4,
+        pvt_v2_b5,
+    )
+    from .models import create_model, list_models
+    from .weights.checkpoint import read_checkpoint, save_checkpoint
+    from .weights.load import load_weights
+
+__all__ = [
+    "create_model",
+    "list_models",
+    "load_weights",
+    "pvt_large",
+    "pvt_medium",
+    "pvt_small",
+    "pvt_tiny",
+    "pvt_v2_b0",
+    "pvt_v2_b1",
+    "pvt_v2_b2",
+    "pvt_v2_b2_li",
+    "pvt_v2_b3",
+    "pvt_v2_b4",
+    "pvt_v2_b5",
+    "read_checkpoint",
+    "save_checkpoint",
+]
+
+ROOMS = {
+    "create_model": "models",
+    "list_models": "models",
+    "load_weights": "weights.load",
+    "read_checkpoint": "weights.checkpoint",
+    "save_checkpoint": "weights.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    family = "backbones.pvt_v2" if name.startswith("pvt_v2") else "backbones.pvt_v1"
+    room = importlib.import_module(f".{ROOMS.get(name, family)}", __name__)
+    return getattr(room, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,17 @@
+"""The one kind of error that a user can mend; every room may raise it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What must hold, what was given, where, and what to do, in one line.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str], most: int = 2) -> str:
+    """The known names nearest to a wrong one, for an error message: "a, b"."""
+    known = list(known)
+    return ", ".join(difflib.get_close_matches(name, known, n=most, cutoff=0.3) or known[:most])

@@ -1,0 +1,26 @@
+"""Writing files so that a crash, a kill or a full disk never leaves half of one behind."""
+
+import os
+from pathlib import Path
+
+from .errors import UserError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Writes a file beside its place and moves it there; the old file survives any failure.
+
+    Raises:
+        UserError: The disk is full, the folder is missing, or writing is not allowed.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        kept = "; the file that was there is unharmed" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error

@@ -1,0 +1,1 @@
+"""Small modules that know neither a task nor a model size."""

@@ -1,0 +1,75 @@
+"""Spatial-reduction attention (SRA): every token asks, few tokens answer.
+
+PVT v1, section 3.3: keys and values are read from a grid shrunk by a strided convolution.
+PVT v2, section 3.2: "linear" SRA pools the grid to 7x7 instead, so that cost grows with N only.
+
+Parameter names are those of the released checkpoints: q, kv (rows: keys, then values), proj, and
+sr, norm for the reduction.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .tokens import Grid, to_map, to_tokens
+
+
+class SpatialReductionAttention(nn.Module):
+    """Multi-head attention over a token grid that a convolution shrinks `sr_ratio` times per side.
+
+    Args:
+        dim: Channels C, a multiple of `num_heads`.
+        num_heads: Attention heads.
+        sr_ratio: Kernel and stride of the reduction; 1 keeps every token and adds no parameters.
+    """
+
+    def __init__(self, dim: int, num_heads: int, sr_ratio: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.sr: nn.Conv2d | None = None
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(dim, dim, kernel_size=sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(dim)  # eps 1e-5; the block's norms use 1e-6, as released
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
+        source = x
+        if self.sr is not None:
+            source = self.norm(to_tokens(self.sr(to_map(x, grid))))  # [B, M, C]
+        return self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+
+
+class LinearSpatialReductionAttention(nn.Module):
+    """Multi-head attention whose keys and values are read from the grid averaged to `pool`x`pool`.
+
+    Args:
+        dim: Channels C, a multiple of `num_heads`.
+        num_heads: Attention heads.
+        pool: Side of the pooled grid, 7 in the paper; M = pool * pool whatever N is.
+    """
+
+    def __init__(self, dim: int, num_heads: int, pool: int = 7) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.pool = nn.AdaptiveAvgPool2d(pool)
+        self.sr = nn.Conv2d(dim, dim, kernel_size=1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
+        pooled = self.sr(self.pool(to_map(x, grid)))  # [B, C, pool, pool]
+        source = F.gelu(self.norm(to_tokens(pooled)))  # [B, M, C]
+        return self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+
+
+def attend(q: Tensor, kv: Tensor, num_heads: int) -> Tensor:
+    """Softmax attention of queries [B, N, C] on keys and values [B, M, 2C]; returns [B, N, C]."""
+    k, v = kv.chunk(2, dim=-1)  # [B, M, C] each
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    x = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C / heads]
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,56 @@
+"""The two feed-forward networks: plain (v1) and convolutional (v2)."""
+
+from torch import Tensor, nn
+
+from .tokens import Grid, to_map, to_tokens
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a GELU (PVT v1, section 3.1)."""
+
+    def __init__(self, dim: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, dim * mlp_ratio)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(dim * mlp_ratio, dim)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; every token alone, so `grid` plays no part."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class ConvFeedForward(nn.Module):
+    """A feed-forward network with a 3x3 depth-wise convolution inside (PVT v2, section 3.3).
+
+    The zero padding of that convolution is what tells a v2 model where a token lies.
+
+    Args:
+        dim: Channels C.
+        mlp_ratio: Hidden channels over C.
+        relu_first: Puts a ReLU behind `fc1`. The released b2_li has one, the papers do not say so.
+    """
+
+    def __init__(self, dim: int, mlp_ratio: int, *, relu_first: bool) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, dim * mlp_ratio)
+        self.relu = nn.ReLU() if relu_first else nn.Identity()
+        self.dwconv = DepthwiseConv(dim * mlp_ratio)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(dim * mlp_ratio, dim)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
+        x = self.relu(self.fc1(x))  # [B, N, mlp_ratio * C]
+        x = self.act(self.dwconv(x, grid))
+        return self.fc2(x)
+
+
+class DepthwiseConv(nn.Module):
+    """A 3x3 depth-wise convolution on tokens; nested once more to carry its released name."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        return to_tokens(self.dwconv(to_map(x, grid)))
