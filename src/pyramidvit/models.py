@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .backbones import pvt_v1, pvt_v2
+from .backbones.trunk import PyramidOptions
 from .errors import UserError, nearest
 from .weights.load import load_weights
 
@@ -54,8 +55,8 @@ def create_model(
         raise ValueError(f"in_chans must be 1 or more, got {in_chans}")
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
         raise ValueError(f"drop_path_rate must be from 0 to below 1, got {drop_path_rate}")
-    if pretrained is True:
-        raise UserError("pretrained must be the path of a checkpoint file, got True")
+    if isinstance(pretrained, bool):
+        raise UserError(f"pretrained must be the path of a checkpoint file, got {pretrained}")
 
     if features_only:
         rate = 0.1 if drop_path_rate is None else drop_path_rate
@@ -89,7 +90,7 @@ def build_classifier(
 def build_pyramid(
     name: str, in_chans: int, drop_path_rate: float, out_indices: Sequence[int]
 ) -> BackboneModel:
-    options: pvt_v1.PyramidOptions = {
+    options: PyramidOptions = {
         "in_chans": in_chans,
         "drop_path_rate": drop_path_rate,
         "out_indices": out_indices,

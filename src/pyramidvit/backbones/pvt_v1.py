@@ -59,7 +59,7 @@ class PVTv1(Trunk):
             dim = size.dims[i]
             embed = PatchEmbed(in_chans, dim, stride=2 if i else 4, overlapping=False)
             cells = (TABLE_SIZE // STRIDES[i]) ** 2
-            positions = nn.Parameter(torch.empty(1, cells + (i == 3), dim))  # [3] leads: class token
+            positions = nn.Parameter(torch.empty(1, cells + (i == 3), dim))  # [3] has a class token
             nn.init.trunc_normal_(positions, std=0.02)
             blocks = nn.ModuleList(build_block(size, i, rate) for rate in rates[i])
             self.add_module(f"patch_embed{i + 1}", embed)
@@ -146,8 +146,8 @@ class PVTv1Classifier(PVTv1, Classifier):
     def forward_all(self, images: Tensor, norm: bool) -> tuple[Tensor, list[Tensor]]:
         maps = self.forward_maps(images, 3)
         tokens, grid = self.embed(3, maps[2])
-        token = self.cls_token + self.pos_embed4[:, :1]
-        tokens = torch.cat((token.expand(len(tokens), -1, -1), tokens), dim=1)  # [B, 1 + N, C4]
+        token = self.cls_token + self.get_parameter("pos_embed4")[:, :1]
+        tokens = torch.cat((token.expand(tokens.shape[0], -1, -1), tokens), dim=1)  # [B, 1 + N, C4]
         # sr_ratio is 1 here, so attention sees all tokens alike and reads no grid.
         tokens = self.run_blocks(3, tokens, grid)
         features = self.norm(tokens)

@@ -38,7 +38,8 @@ class SpatialReductionAttention(nn.Module):
         source = x
         if self.sr is not None:
             source = self.norm(to_tokens(self.sr(to_map(x, grid))))  # [B, M, C]
-        return self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+        x = self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+        return x
 
 
 class LinearSpatialReductionAttention(nn.Module):
@@ -64,12 +65,18 @@ class LinearSpatialReductionAttention(nn.Module):
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
         pooled = self.sr(self.pool(to_map(x, grid)))  # [B, C, pool, pool]
         source = F.gelu(self.norm(to_tokens(pooled)))  # [B, M, C]
-        return self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+        x = self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+        return x
 
 
 def attend(q: Tensor, kv: Tensor, num_heads: int) -> Tensor:
     """Softmax attention of queries [B, N, C] on keys and values [B, M, 2C]; returns [B, N, C]."""
     k, v = kv.chunk(2, dim=-1)  # [B, M, C] each
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    q, k, v = (split_heads(x, num_heads) for x in (q, k, v))  # [B, heads, N or M, C / heads]
     x = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C / heads]
     return x.transpose(1, 2).flatten(2)
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    batch, tokens, dim = x.shape
+    return x.view(batch, tokens, num_heads, dim // num_heads).transpose(1, 2)

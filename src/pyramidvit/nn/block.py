@@ -27,4 +27,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
         x = x + self.drop_path(self.attn(self.norm1(x), grid))
-        return x + self.drop_path(self.mlp(self.norm2(x), grid))
+        x = x + self.drop_path(self.mlp(self.norm2(x), grid))
+        return x

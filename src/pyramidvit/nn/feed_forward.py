@@ -16,7 +16,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; every token alone, so `grid` plays no part."""
-        return self.fc2(self.act(self.fc1(x)))
+        x = self.fc2(self.act(self.fc1(x)))
+        return x
 
 
 class ConvFeedForward(nn.Module):
@@ -41,8 +42,8 @@ class ConvFeedForward(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
         x = self.relu(self.fc1(x))  # [B, N, mlp_ratio * C]
-        x = self.act(self.dwconv(x, grid))
-        return self.fc2(x)
+        x = self.fc2(self.act(self.dwconv(x, grid)))
+        return x
 
 
 class DepthwiseConv(nn.Module):

@@ -14,7 +14,7 @@ Grid = tuple[int, int]  # (H, W) of the tokens, row by row
 
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
     """Views tokens [B, H*W, C] as a channels-last map [B, C, H, W]."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
 
 
 def to_tokens(x: Tensor) -> Tensor:

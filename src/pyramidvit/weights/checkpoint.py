@@ -8,6 +8,7 @@ files are read with torch's restricted unpickler, which builds tensors and plain
 import argparse
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,12 +96,9 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 def unsafe_reason(error: Exception) -> str:
     """Names what a pickle asked for, out of torch's long message."""
-    message = str(error)
-    for word in message.split():
-        if "." in word and word.strip("`'\",.").count(".") and "Unsupported global" in message:
-            name = message.split("Unsupported global: GLOBAL ")[-1].split()[0]
-            return f"it asks to run {name}; weights are loaded without running code"
-    return f"weights are loaded without running code, and its pickle is not plain: {one_line(error)}"
+    asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's word for a function or a class
+    what = f"it asks for {asked[1]}" if asked else "it holds more than tensors and plain containers"
+    return f"{what}; weights are loaded without running code"
 
 
 def one_line(error: Exception) -> str:

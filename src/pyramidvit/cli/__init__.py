@@ -1,0 +1,70 @@
+"""The command `pvt`: one file a verb. Nothing heavy is imported before a verb runs."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+from ..errors import UserError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb of the command: its file in this folder has `run(arguments: list[str]) -> None`."""
+
+    says: str
+    example: str
+
+
+VERBS = {
+    "train": Verb("train a model", "pvt train --data photos/ --model pvt_v2_b0 --epochs 20"),
+    "evaluate": Verb("score a checkpoint", "pvt evaluate best.safetensors --data photos/"),
+    "predict": Verb("classify pictures", "pvt predict best.safetensors holiday.jpg pictures/"),
+    "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
+    "demo": Verb("train, evaluate and predict on handwritten digits", "pvt demo"),
+}
+
+HELP = """usage: pvt VERB [options]
+
+Pyramid Vision Transformers, PVT v1 and v2.
+
+{verbs}
+
+Options are --key value or key=value; `pvt VERB --help` lists them.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return dispatch(arguments)
+    except UserError as error:
+        say_error(str(error))
+        return 2
+    except KeyboardInterrupt:
+        say_error("interrupted; a training run goes on with: pvt train --resume RUN_FOLDER")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left; there is nobody to tell
+        return 1
+
+
+def dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        lines = [f"  {name:<9} {verb.says:<50} {verb.example}" for name, verb in VERBS.items()]
+        sys.stdout.write(HELP.format(verbs="\n".join(lines)))
+        return 0
+    if arguments[0] == "--version":
+        from .. import __version__
+
+        sys.stdout.write(f"pyramidvit {__version__}\n")
+        return 0
+    verb = arguments[0]
+    if verb not in VERBS:
+        raise UserError(f"unknown verb {verb}; nearest: {nearest(verb, VERBS)} (pvt --help)")
+    importlib.import_module(f".{verb}", __name__).run(arguments[1:])
+    return 0
+
+
+def say_error(text: str) -> None:
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")

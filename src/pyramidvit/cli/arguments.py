@@ -1,0 +1,85 @@
+"""Command lines to options: `--key value` and `key=value`, over a YAML file, over defaults."""
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+
+from ..errors import UserError, nearest
+
+Options = TypeVar("Options")
+
+
+def build_parser(verb: str, description: str, example: str) -> ArgumentParser:
+    return ArgumentParser(
+        prog=f"pvt {verb}",
+        description=f"{description}\n\nexample: {example}",
+        exit_on_error=False,
+        formatter_class=Formatter,
+    )
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parses what follows the verb; `--help` prints and exits with 0.
+
+    Raises:
+        UserError: An unknown option (the nearest is named), or a value that does not fit.
+    """
+    spelled = spell_out(arguments, option_names(parser))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser.parse_args(spelled)
+    except ArgumentError as error:
+        raise UserError(plain_message(str(error))) from error
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """The long options of a parser, without their dashes."""
+    return [o[2:] for a in parser._actions for o in a.option_strings if o.startswith("--")]
+
+
+def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Turns key=value into --key=value and --some-key into --some_key.
+
+    A word with "=" that starts with no known key stays as it is: it may be a file's name.
+
+    Raises:
+        UserError: An unknown option; the nearest one is named.
+    """
+    spelled = []
+    for word in arguments:
+        match = re.fullmatch(r"(--)?([A-Za-z][\w.-]*)(=.*)?", word, flags=re.DOTALL)
+        if not match or not (match[1] or match[3]):
+            spelled.append(word)
+            continue
+        dashes, name, value = match[1], match[2].replace("-", "_"), match[3] or ""
+        if name in known:
+            spelled.append(f"--{name}{value}")
+        elif dashes or "/" not in word:
+            raise UserError(f"unknown option {match[2]}; nearest: {nearest(name, known)}")
+        else:
+            spelled.append(word)
+    return spelled
+
+
+def plain_message(message: str) -> str:
+    """The heart of the parser's message, in one line."""
+    message = re.sub(r"^(error: )?(Parser key|Validation failed:?)\s*", "", message.strip())
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines)[:300]
+
+
+def to_options(kind: type[Options], namespace: Namespace) -> Options:
+    """The part of a parsed command line that a dataclass of options has fields for."""
+    fields: Mapping[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return kind(**{name: namespace[name] for name in fields})
+
+
+class Formatter(DefaultHelpFormatter):
+    """Keeps the line breaks of the description."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))

@@ -1,0 +1,94 @@
+"""Reading picture files as people have them: every mode comes out as upright 8-bit RGB."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+
+
+class BrokenImage(Exception):  # noqa: N818, it names the thing
+    """A file that cannot be read as a picture.
+
+    Attributes:
+        path: The file.
+        reason: Why, in a few words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that it survives the way out of a worker
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Reads a picture as upright 8-bit RGB: of an animation the first frame, turned as its EXIF
+    record says, transparency laid on white, 16 bits scaled to 8.
+
+    Raises:
+        BrokenImage: The file is missing, empty, truncated, or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(ImageOps.exif_transpose(image))
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise BrokenImage(str(path), reason(path, error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turns any of Pillow's modes into 8-bit RGB.
+
+    Raises:
+        ValueError: Integer or float pixels outside the ranges 0..1, 0..255 and 0..65535.
+    """
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode[0] in "IF":  # I;16, I;16B, I and F: numbers that convert("RGB") would clip
+        image = scale_to_8_bit(np.asarray(image), sixteen_bit=image.mode.startswith("I;16"))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def scale_to_8_bit(pixels: np.ndarray, *, sixteen_bit: bool) -> Image.Image:
+    values = pixels.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 65535:
+        raise ValueError(f"pixels from {low:g} to {high:g} are neither 8- nor 16-bit")
+    if sixteen_bit or high > 255:
+        values = values / 257
+    elif pixels.dtype.kind == "f" and high <= 1:
+        values = values * 255
+    return Image.fromarray(np.round(values).astype(np.uint8))
+
+
+def reason(path: str | Path, error: Exception) -> str:
+    path = Path(path)
+    if not path.is_file():
+        return "no such file"
+    if path.stat().st_size == 0:
+        return "empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow can read"
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,48 @@
+"""Devices, precision and processes, through Lightning Fabric."""
+
+import os
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from ..errors import UserError
+
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {
+    "float32": "32-true",
+    "bf16": "bf16-mixed",
+}
+
+
+def build_fabric(device: str, devices: int, precision: str) -> Fabric:
+    """Fabric for the devices that were asked for, launched; under torchrun its counts win.
+
+    Raises:
+        UserError: A GPU is asked for where there is none, or more than there are.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: no Apple GPU is available here; use --device cpu")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    nodes = (
+        int(os.environ.get("WORLD_SIZE", local)) // local if "LOCAL_WORLD_SIZE" in os.environ else 1
+    )
+    if device == "cuda" and local > torch.cuda.device_count():
+        raise UserError(f"--devices {local}: {torch.cuda.device_count()} CUDA devices are here")
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision=PRECISIONS[precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def reading_processes(asked: int, *, in_memory: bool, ranks: int) -> int:
+    """How many processes read images for one training process."""
+    if asked >= 0:
+        return asked
+    return 0 if in_memory else max(1, min(8, (os.cpu_count() or 1) // ranks))

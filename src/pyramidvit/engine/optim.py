@@ -1,0 +1,42 @@
+"""The optimizer and the learning rate's course, from timm's and torch's parts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from timm.optim import param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+from torch.optim import AdamW
+
+from ..options import TrainOptions
+
+
+def build_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
+    """AdamW; no weight decay on biases, other 1-D parameters, and what the model names."""
+    without: set[str] = getattr(model, "no_weight_decay", set)()
+    groups = param_groups_weight_decay(model, options.weight_decay, without)
+    return AdamW(groups, lr=peak_rate(options), fused=True)
+
+
+def peak_rate(options: TrainOptions) -> float:
+    """The learning rate, in proportion to the batch size where the options ask for that."""
+    return options.lr * (options.batch_size / options.lr_batch if options.lr_batch else 1)
+
+
+def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callable[[int], None]:
+    """Sets the learning rate for an update, by its number: linear warm-up, then cosine.
+
+    By epoch it is the reference's schedule, which is moved after an epoch with that epoch's number,
+    so that the first two epochs both run at `warmup_lr` (classification/main.py).
+    """
+    unit = 1 if options.lr_by == "epoch" else steps
+    cosine = CosineLRScheduler(
+        optimizer,
+        t_initial=options.epochs * unit,
+        lr_min=options.min_lr,
+        warmup_t=round(options.warmup * unit),
+        warmup_lr_init=options.warmup_lr,
+    )
+    if options.lr_by == "epoch":
+        return lambda step: cosine.step(max(step // steps - 1, 0))
+    return lambda step: cosine.step(step)

@@ -1,0 +1,78 @@
+"""Curves and pages of pictures in a run folder."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from ..files import write_atomically
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+GREEN, RED = "#1b7837", "#b2182b"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110, format="png")
+    plt.close(figure)
+    write_atomically(path, content.getvalue())
+
+
+def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> None:
+    """Losses, the deciding figure and the learning rate over the epochs."""
+    epochs = [row["epoch"] for row in history]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    left.plot(epochs, [row["train_loss"] for row in history], label="training")
+    left.plot(epochs, [row["loss"] for row in history], label="validation")
+    left.set(xlabel="epoch", title="loss")
+    left.legend()
+    values = [row[best] for row in history]
+    top = int(np.argmax(values))
+    middle.plot(epochs, values, marker="." if len(epochs) < 60 else "")
+    middle.plot(epochs[top], values[top], "o", color=RED)
+    middle.annotate(
+        f"{values[top]:.2f}",
+        (epochs[top], values[top]),
+        xytext=(4, -12),
+        textcoords="offset points",
+    )
+    middle.set(xlabel="epoch", title=f"validation {best} (%)")
+    right.plot(epochs, [row["lr"] for row in history])
+    right.set(xlabel="epoch", title="learning rate")
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def draw_page(
+    pictures: Sequence[tuple[np.ndarray, str, bool | None]], title: str, path: Path
+) -> None:
+    """A page of pictures [H, W, 3] with a line under each: green if right, red if wrong."""
+    columns = min(8, max(1, len(pictures)))
+    rows = -(-max(1, len(pictures)) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.7 * columns, 1.95 * rows + 0.4),
+        layout="constrained",
+        squeeze=False,
+    )
+    figure.suptitle(title)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (pixels, line, right) in zip(grid.flat, pictures, strict=False):
+        axes.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 64 else "antialiased")
+        colour = "black" if right is None else GREEN if right else RED
+        axes.set_title(wrap(line), y=-0.02, va="top", fontsize=7.5, color=colour)
+    save_figure(figure, path)
+
+
+def wrap(line: str, width: int = 22) -> str:
+    """Breaks a caption at its comma or cuts it, so that neighbours do not run into each other."""
+    parts = [part if len(part) <= width else part[: width - 1] + "…" for part in line.split(", ")]
+    return "\n".join(parts)

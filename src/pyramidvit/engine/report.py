@@ -1,0 +1,94 @@
+"""What a run says: to the terminal, and word for word to its log file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+KEY_WIDTH = 10
+
+
+class Reporter:
+    """Prints lines and a live progress bar; silent in all processes but the first.
+
+    The bar is drawn on terminals only. `log` names a file that receives every line with its time.
+    """
+
+    def __init__(self, *, speaks: bool = True) -> None:
+        self.speaks = speaks
+        self.console = Console(quiet=not speaks, highlight=False, soft_wrap=True)
+        self.log: Path | None = None
+        self.early: list[str] = []  # lines said before the log file existed
+
+    def say(self, key: str, text: str) -> None:
+        """Prints "key   text"."""
+        line = f"{key:<{KEY_WIDTH}}{text}"
+        self.console.print(f" {line}", markup=False)
+        self.write(line)
+
+    def write(self, line: str) -> None:
+        if not self.speaks:
+            return
+        stamped = f"{datetime.now().isoformat(timespec='seconds')}  {line}\n"
+        if self.log is None:
+            self.early.append(stamped)
+            return
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(stamped)
+
+    def open_log(self, path: Path) -> None:
+        """Sends all lines to a file from now on, those said so far included."""
+        self.log = path
+        if self.speaks:
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(self.early)
+        self.early = []
+
+    @contextmanager
+    def progress(self, name: str, total: int) -> Iterator["Bar"]:
+        """A live bar for a piece of work of `total` parts."""
+        bar = Progress(
+            TextColumn(" {task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+            disable=not (self.speaks and self.console.is_terminal),
+        )
+        with bar:
+            yield Bar(bar, bar.add_task(f"{name:<{KEY_WIDTH}}", total=total, figures=""))
+
+
+class Bar:
+    """A part of `Reporter.progress`."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task = progress, task
+
+    def advance(self, figures: str = "", *, to: int | None = None) -> None:
+        if to is None:
+            self.progress.update(self.task, advance=1, figures=figures)
+        else:
+            self.progress.update(self.task, completed=to, figures=figures)
+
+
+def shorten(path: Path) -> str:
+    """A path as a person would type it from here."""
+    try:
+        return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
+    except OSError:
+        return str(path)

@@ -1,0 +1,111 @@
+"""A training run: what the loop's functions share, and how it is put together."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from .. import __version__
+from ..data.source import DataSet
+from ..options import TrainOptions
+from ..task import Task
+from .loader import TrainingBatches, seed_all
+from .optim import build_optimizer, build_schedule
+from .report import Reporter
+from .snapshot import Progress
+
+STREAM_INIT, STREAM_STEP, STREAM_MIX = 0, 1, 2  # keep random numbers of different uses apart
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        model: As Fabric wraps it; `bare` is the same without the wrapping.
+        averaged: The moving average of the weights, where the options ask for one.
+        batches: Which samples each update of this process takes.
+        set_rate: Sets the learning rate for an update, by its number.
+        input_record: What the checkpoints say of the model's input.
+        record: What else they say: task, model, classes, data.
+        progress: Where the run stands.
+        folder: Where everything is written.
+    """
+
+    task: Task
+    options: TrainOptions
+    data: DataSet
+    fabric: Fabric
+    reporter: Reporter
+    model: nn.Module
+    bare: nn.Module
+    optimizer: Any
+    averaged: ModelEmaV3 | None
+    batches: TrainingBatches
+    set_rate: Callable[[int], None]
+    input_record: dict[str, Any]
+    record: dict[str, Any]
+    progress: Progress
+    folder: Path
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are evaluated and kept: the averaged ones, where there are any."""
+        return self.bare if self.averaged is None else self.averaged.module
+
+
+def build_run(
+    task: Task,
+    options: TrainOptions,
+    data: DataSet,
+    fabric: Fabric,
+    reporter: Reporter,
+) -> Run:
+    """Builds model, optimizer and schedule; nothing is written yet.
+
+    Raises:
+        UserError: An unknown model, a checkpoint that does not fit, too few images.
+    """
+    batches = TrainingBatches(
+        len(data.splits["train"]),
+        options.batch_size,
+        seed=options.seed,
+        repeats=getattr(options, "repeats", 1),
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+    )
+    seed_all(options.seed, STREAM_INIT)
+    bare = task.build_model(options, data.classes)
+    optimizer = build_optimizer(bare, options)
+    model, optimizer = fabric.setup(bare, optimizer)
+    averaged = ModelEmaV3(bare, decay=options.ema, use_warmup=True) if options.ema else None
+    input_record = task.describe_input(options)
+    return Run(
+        task=task,
+        options=options,
+        data=data,
+        fabric=fabric,
+        reporter=reporter,
+        model=model,
+        bare=bare,
+        optimizer=optimizer,
+        averaged=averaged,
+        batches=batches,
+        set_rate=build_schedule(optimizer, options, batches.steps),
+        input_record=input_record,
+        record={
+            "version": __version__,
+            "task": task.name,
+            "model": {"name": options.model, "num_classes": len(data.classes), "in_chans": 3},
+            "classes": data.classes.to_records(),
+            "input": input_record,
+            "data": options.data or data.name,
+            "options": asdict(options),
+        },
+        progress=Progress(),
+        folder=Path(),
+    )

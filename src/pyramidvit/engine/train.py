@@ -1,0 +1,173 @@
+"""The training loop, the same for every task, on Lightning Fabric.
+
+Fabric and not the Trainer: the loop fits on a page, and since order, augmentation and drop path
+follow from (seed, step) alone, going on in the middle of an epoch needs the step number, the
+weights and the optimizer's moments, and nothing of the loop's inner state.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ..errors import UserError
+from ..structures import Batch
+from .broken import BrokenImages
+from .device import reading_processes
+from .evaluate import evaluate
+from .loader import Delivery, seed_all, training_loader
+from .outputs import SHOWN, cut_steps, write_epoch, write_step
+from .run import STREAM_MIX, STREAM_STEP, Run
+from .snapshot import load_snapshot, save_snapshot
+
+Mix = Callable[[Batch[Any]], Batch[Any]]
+
+
+def fit(run: Run) -> None:
+    """Trains from where the run stands to its last epoch, evaluating and saving after each.
+
+    Raises:
+        UserError: Too many unreadable images, a loss that is not finite, a full disk.
+    """
+    options, progress, steps = run.options, run.progress, run.batches.steps
+    ranks = run.fabric.world_size
+    workers = reading_processes(options.workers, in_memory=run.data.in_memory, ranks=ranks)
+    source = run.data.splits["train"]
+    transform = run.task.train_transform(options)
+    loader = training_loader(source, transform, run.batches, seed=options.seed, workers=workers)
+    mix = run.task.mix(options, len(run.data.classes))
+    broken = BrokenImages(run.reporter, len(source), options.max_broken)
+    broken.seen = progress.broken
+    writer = SummaryWriter(run.folder, purge_step=progress.step) if run.reporter.speaks else None
+
+    for epoch in range(progress.step // steps, options.epochs):
+        run.batches.epoch, run.batches.start = epoch, progress.step % steps
+        started, first = time.perf_counter(), progress.step
+        with run.reporter.progress(f"epoch {epoch + 1}/{options.epochs}", steps) as bar:
+            for delivery in loader:
+                broken.note(delivery.broken)
+                row = train_step(run, delivery, mix)
+                bar.advance(f"loss {row['loss']:.3f}", to=progress.step - epoch * steps)
+                if writer is not None:
+                    write_step(run, row, writer)
+                if progress.step % options.checkpoint_steps == 0:
+                    save_state(run)
+        seconds = time.perf_counter() - started
+        speed = (progress.step - first) * run.batches.batch_size / seconds
+        finish_epoch(run, epoch, speed, workers, writer)
+    if writer is not None:
+        writer.close()
+
+
+def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
+    """One forward, one backward, one update; returns loss, gradient norm and learning rate."""
+    progress, options, fabric = run.progress, run.options, run.fabric
+    if delivery.batch is None:
+        raise UserError("none of the training images can be read")
+    seed_all(options.seed, STREAM_MIX, progress.step)  # alike in all processes
+    batch = mix(delivery.batch.to(fabric.device))
+    seed_all(options.seed, STREAM_STEP, progress.step, fabric.global_rank)
+
+    run.set_rate(progress.step)
+    run.model.train()
+    outputs = run.model(batch.images)
+    total = torch.stack(list(run.task.loss(outputs, batch).values())).sum()
+    loss = mean_over_processes(fabric, total)
+    check_finite(run, "loss", loss)
+
+    run.optimizer.zero_grad()
+    fabric.backward(total)
+    norm = nn.utils.clip_grad_norm_(run.bare.parameters(), options.clip_grad or math.inf)
+    check_finite(run, "gradient norm", float(norm))
+    run.optimizer.step()
+
+    progress.step += 1
+    progress.loss_sum += loss
+    if run.averaged is not None:
+        run.averaged.update(run.bare, step=progress.step)
+    rate = run.optimizer.param_groups[0]["lr"]
+    return {"step": progress.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
+
+
+def mean_over_processes(fabric: Fabric, value: Tensor) -> float:
+    if fabric.world_size == 1:
+        return float(value.detach())
+    reduced = fabric.all_reduce(value.detach(), reduce_op="mean")
+    assert isinstance(reduced, Tensor)
+    return float(reduced)
+
+
+def check_finite(run: Run, name: str, value: float) -> None:
+    """Stops before an update that would spoil the weights."""
+    if not math.isfinite(value):
+        raise UserError(
+            f"training stopped before update {run.progress.step + 1}: the {name} is {value}; the"
+            f" last snapshot in {run.folder} is sound: try a lower --lr, --clip_grad 1, or float32"
+        )
+
+
+def finish_epoch(
+    run: Run, epoch: int, speed: float, workers: int, writer: SummaryWriter | None
+) -> None:
+    """Evaluates, and has everything written."""
+    progress, best = run.progress, run.task.best
+    result = evaluate(
+        run.fabric,
+        run.task,
+        run.judged,
+        run.data.splits["validation"],
+        run.data.classes,
+        run.input_record,
+        batch_size=max(run.batches.batch_size // run.fabric.world_size, 1),
+        workers=workers,
+        reporter=run.reporter,
+        max_broken=run.options.max_broken,
+        show=SHOWN,
+    )
+    progress.history.append(
+        {
+            "epoch": epoch + 1,
+            "step": progress.step,
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "train_loss": progress.loss_sum / run.batches.steps,
+            **result.figures,
+            "images_per_second": round(speed, 1),
+        }
+    )
+    progress.loss_sum = 0.0
+    is_best = result.figures[best] > progress.best
+    progress.best = max(progress.best, result.figures[best])
+    if writer is not None:
+        write_epoch(run, result, is_best, writer)
+    save_state(run)
+    run.fabric.barrier()
+
+
+def save_state(run: Run) -> None:
+    """Writes the snapshot that `resume` goes on from; only the first process does."""
+    if not run.reporter.speaks:
+        return
+    parts = {"model": run.bare.state_dict(), "optimizer": run.optimizer.state_dict()}
+    if run.averaged is not None:
+        parts["averaged"] = run.averaged.module.state_dict()
+    save_snapshot(run.folder / "state.pt", run.progress, parts)
+
+
+def resume(run: Run) -> None:
+    """Puts a run back to its last snapshot, its tables included.
+
+    Raises:
+        UserError: There is no snapshot, or it is damaged.
+    """
+    run.progress, parts = load_snapshot(run.folder / "state.pt")
+    run.bare.load_state_dict(parts["model"])
+    run.optimizer.load_state_dict(parts["optimizer"])
+    if run.averaged is not None:
+        run.averaged.module.load_state_dict(parts["averaged"])
+    if run.reporter.speaks:
+        cut_steps(run.folder / "steps.csv", run.progress.step)

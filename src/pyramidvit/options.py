@@ -1,0 +1,84 @@
+"""Options that every task's training has; a task's own options extend them.
+
+Nothing heavy is imported here, so that help and mistakes are answered at once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of a training run.
+
+    Args:
+        data: Folder of the data; without it, the handwritten digits that scikit-learn ships.
+        model: Name of the model, see `pvt models`.
+        pretrained: Checkpoint to start from.
+        recipe: Named settings, see `pvt train --help`; any other option overrides its part.
+        epochs: Passes over the training images.
+        batch_size: Images an update, over all processes together.
+        lr: Peak learning rate, at `lr_batch` images an update.
+        lr_batch: Batch size that `lr` is meant for: lr grows in proportion; 0 takes lr as it is.
+        min_lr: Learning rate at the end.
+        warmup: Epochs of linear warm-up from `warmup_lr`.
+        warmup_lr: Learning rate at the first update.
+        lr_by: Moves the learning rate every "step" or every "epoch".
+        weight_decay: AdamW's, on weights of two or more dimensions.
+        clip_grad: Largest norm of the gradient; 0 leaves it alone.
+        ema: Decay of the averaged weights that are then evaluated and kept; 0 for none.
+        seed: Decides initial weights, order, augmentation and held-out images.
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: Processes on this machine, one a device; torchrun's count wins.
+        precision: "float32", or "bf16" for mixed precision.
+        workers: Image-reading processes for each training process; -1 decides by the machine.
+        checkpoint_steps: Updates between snapshots inside an epoch, for --resume.
+        max_broken: Share of unreadable images that is skipped before training is refused.
+        output: Run folder to create; without it, runs/<data>-<model>-<number>.
+    """
+
+    data: str | None = None
+    model: str = "pvt_v2_b0"
+    pretrained: str | None = None
+    recipe: str = "auto"
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 5e-4
+    lr_batch: int = 0
+    min_lr: float = 1e-6
+    warmup: float = 2.0
+    warmup_lr: float = 1e-6
+    lr_by: Literal["step", "epoch"] = "step"
+    weight_decay: float = 0.05
+    clip_grad: float = 1.0
+    ema: float = 0.0
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
+    workers: int = -1
+    checkpoint_steps: int = 500
+    max_broken: float = 0.05
+    output: str | None = None
+
+
+def check_train_options(options: TrainOptions) -> None:
+    """Refuses numbers out of range, before any work is done.
+
+    Raises:
+        UserError: Naming the option, what it must be and what it is.
+    """
+    for name in ("epochs", "batch_size", "devices", "checkpoint_steps"):
+        require(options, name, getattr(options, name) >= 1, "1 or more")
+    for name in ("lr", "min_lr", "warmup", "warmup_lr", "weight_decay", "clip_grad", "lr_batch"):
+        require(options, name, getattr(options, name) >= 0, "0 or more")
+    for name in ("ema", "max_broken"):
+        require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
+    require(options, "workers", options.workers >= -1, "-1 or more")
+
+
+def require(options: TrainOptions, name: str, holds: bool, must: str) -> None:
+    if not holds:
+        raise UserError(f"--{name} must be {must}, got {getattr(options, name)}")

@@ -1,0 +1,140 @@
+"""The data contract: what flows between the rooms, for every task.
+
+Images are [C, H, W]. Boxes, where a task has them, are float [n, 4] as (x0, y0, x1, y1) in pixels.
+Targets live in the frame of the image they travel with; predictions live in the frame of the file,
+and `postprocess` is the only place that changes frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+
+class Movable:
+    """Gives a frozen dataclass of tensors the one verb it needs."""
+
+    __slots__ = ()
+
+    def to(self, device: torch.device | str) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """The label contract: row k says what output k means, in the data's own words.
+
+    Attributes:
+        names: What people call each class.
+        ids: The identifiers that the data uses: folder names, category numbers.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int | str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_records(self) -> list[dict[str, int | str]]:
+        """Plain records for JSON: [{"id": ..., "name": ...}, ...]."""
+        return [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]
+
+    @classmethod
+    def from_records(cls, records: Sequence[Mapping[str, Any]]) -> Classes:
+        return cls(
+            names=tuple(str(r["name"]) for r in records), ids=tuple(r["id"] for r in records)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an image came from.
+
+    Attributes:
+        name: The file's path, or a name made up for data without files.
+        size: (H, W) of the file's picture, upright.
+    """
+
+    name: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTarget(Movable):
+    """What the annotation of a classified image says.
+
+    Attributes:
+        weights: [K], sums to 1: one-hot, or softened by mixing and smoothing.
+    """
+
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPrediction(Movable):
+    """What a classifier says of an image.
+
+    Attributes:
+        scores: [K] probabilities, in the order of the classes.
+    """
+
+    scores: Tensor
+
+
+T = TypeVar("T", bound=Movable)  # a task's target
+P = TypeVar("P", bound=Movable)  # a task's prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Generic[T]):
+    """One image on its way to the model: a picture at first, a tensor after the transforms."""
+
+    image: Image | Tensor
+    target: T | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Generic[T]):
+    """What the model, the loss and the post-processing see.
+
+    Attributes:
+        images: [B, C, H, W], padded with zeros at the right and the bottom.
+        sizes: (H, W) of each image before padding.
+        targets: One an image; empty when predicting.
+        origins: One an image.
+    """
+
+    images: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    targets: tuple[T, ...]
+    origins: tuple[Origin, ...]
+
+    def to(self, device: torch.device | str) -> Batch[T]:
+        targets = tuple(target.to(device) for target in self.targets)
+        return replace(self, images=self.images.to(device), targets=targets)
+
+
+def collate(samples: Sequence[Sample[T]], *, divisor: int = 1) -> Batch[T]:
+    """Lines up transformed samples, padding their images to one size, a multiple of `divisor`."""
+    images = [s.image for s in samples if isinstance(s.image, Tensor)]
+    sizes = tuple((image.shape[1], image.shape[2]) for image in images)
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
+
+    padded = images[0].new_zeros(len(images), images[0].shape[0], height, width)
+    for place, image, (h, w) in zip(padded, images, sizes, strict=True):
+        place[:, :h, :w] = image
+
+    return Batch(
+        images=padded,
+        sizes=sizes,
+        targets=tuple(s.target for s in samples if s.target is not None),
+        origins=tuple(s.origin for s in samples),
+    )

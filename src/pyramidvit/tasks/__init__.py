@@ -1,0 +1,1 @@
+"""The tasks, one folder each, with the same file names inside."""

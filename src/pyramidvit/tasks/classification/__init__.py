@@ -1,0 +1,1 @@
+"""Image classification. `task.py` is the record that the engine takes."""

@@ -1,0 +1,61 @@
+"""How good a classifier is: everything follows from sums of whole numbers, so that any number of
+processes gives the same figures to the last bit."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...structures import Batch, ClassTarget
+
+
+class ClassificationMetrics:
+    """Accuracies and mean loss over all images seen.
+
+    Attributes:
+        sums: "confusion" int64 [K, K] (true class, predicted class), "in_top5" and "loss" int64
+            scalars; the loss is counted in units of 2**-32, since a sum of floats would depend on
+            its order.
+    """
+
+    LOSS_UNIT = 2.0**-32
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.sums: dict[str, Tensor] = {
+            "confusion": torch.zeros(num_classes, num_classes, dtype=torch.int64),
+            "in_top5": torch.zeros((), dtype=torch.int64),
+            "loss": torch.zeros((), dtype=torch.int64),
+        }
+
+    def update(self, logits: Tensor, batch: Batch[ClassTarget]) -> None:
+        """Adds a batch of logits [B, K]."""
+        k = self.num_classes
+        logits = logits.detach().double().cpu()
+        labels = torch.stack([t.weights for t in batch.targets]).argmax(1).cpu()  # [B]
+        top = logits.topk(min(5, k)).indices  # [B, 5]
+        cells = (labels * k + top[:, 0]).bincount(minlength=k * k)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        self.sums["confusion"] += cells.view(k, k)
+        self.sums["in_top5"] += (top == labels[:, None]).any(1).sum()
+        self.sums["loss"] += (losses / self.LOSS_UNIT).round().long().sum()
+
+    def compute(self) -> dict[str, float]:
+        """The figures: accuracies in percent, the loss in nats; NaN where nothing was seen."""
+        confusion = self.sums["confusion"]
+        count = int(confusion.sum())
+        seen = confusion.sum(1) > 0
+        mean = self.per_class()[seen].mean()
+        return {
+            "images": count,
+            "loss": float(self.sums["loss"]) * self.LOSS_UNIT / max(count, 1)
+            if count
+            else float("nan"),
+            "top1": 100 * int(confusion.diagonal().sum()) / count if count else float("nan"),
+            "top5": 100 * int(self.sums["in_top5"]) / count if count else float("nan"),
+            "mean_class": float(mean),
+        }
+
+    def per_class(self) -> Tensor:
+        """Accuracy of each class in percent, float64 [K]; NaN for a class that was not seen."""
+        confusion = self.sums["confusion"].double()
+        return 100 * confusion.diagonal() / confusion.sum(1)

@@ -1,0 +1,28 @@
+"""Classification as a record of functions."""
+
+from ...task import Task
+from .draw import draw, report
+from .loss import loss
+from .metrics import ClassificationMetrics
+from .model import build_model
+from .postprocess import caption, describe, describe_target, postprocess
+from .transforms import denormalise, describe_input, eval_transform, mix, train_transform
+
+CLASSIFICATION = Task(
+    name="classification",
+    build_model=build_model,
+    describe_input=describe_input,
+    train_transform=train_transform,
+    eval_transform=eval_transform,
+    mix=mix,
+    loss=loss,
+    postprocess=postprocess,
+    metrics=ClassificationMetrics,
+    best="top1",
+    describe=describe,
+    caption=caption,
+    to_picture=denormalise,
+    describe_target=describe_target,
+    draw=draw,
+    report=report,
+)

@@ -1,0 +1,130 @@
+"""From a picture to the tensor that the model sees, with and without augmentation.
+
+Order and numbers follow the reference (classification/datasets.py, which uses timm): random crop,
+flip, RandAugment, normalisation, random erasing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data.auto_augment import rand_augment_transform
+from timm.data.mixup import Mixup
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from ...structures import Batch, ClassTarget, Sample
+from .config import ClassificationOptions
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, of values from 0 to 1
+STD = (0.229, 0.224, 0.225)
+BICUBIC = InterpolationMode.BICUBIC
+
+Transform = Callable[[Sample[Any]], Sample[Any]]
+
+
+def describe_input(options: ClassificationOptions) -> dict[str, Any]:
+    """What a checkpoint must know of its input."""
+    return {
+        "size": options.image_size,
+        "crop_share": options.crop_share,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "interpolation": "bicubic",
+    }
+
+
+def train_transform(options: ClassificationOptions) -> Transform:
+    """Augments; random numbers come from torch's, numpy's and Python's global generators."""
+    size = options.image_size
+    steps: list[Any] = [
+        v2.RandomResizedCrop(size, (options.min_area, 1), (3 / 4, 4 / 3), interpolation=BICUBIC)
+        if options.min_area < 1
+        else v2.Resize((size, size), interpolation=BICUBIC)
+    ]
+    if options.flip:
+        steps.append(v2.RandomHorizontalFlip(options.flip))
+    if options.rotate or options.shift or options.zoom:
+        steps.append(
+            v2.RandomAffine(
+                options.rotate,
+                translate=(options.shift, options.shift),
+                scale=(1 - options.zoom, 1 + options.zoom),
+                interpolation=InterpolationMode.BILINEAR,
+            )
+        )
+    if options.rand_augment:
+        fill = tuple(round(255 * x) for x in MEAN)
+        settings = {"translate_const": int(size * 0.45), "img_mean": fill}
+        steps.append(rand_augment_transform(options.rand_augment, settings))
+    steps.append(normalise(MEAN, STD))
+    if options.random_erasing:
+        steps.append(RandomErasing(options.random_erasing, mode="pixel", device="cpu"))
+    return on_image(v2.Compose(steps))
+
+
+def eval_transform(record: dict[str, Any]) -> Transform:
+    """Resizes the short side and takes the centre, after a checkpoint's input record."""
+    size = int(record["size"])
+    return on_image(
+        v2.Compose(
+            [
+                v2.Resize(int(size / record["crop_share"]), interpolation=BICUBIC),
+                v2.CenterCrop(size),
+                normalise(record["mean"], record["std"]),
+            ]
+        )
+    )
+
+
+def normalise(mean: Any, std: Any) -> v2.Compose:
+    return v2.Compose(
+        [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    )
+
+
+def on_image(transform: Callable[[Any], Tensor]) -> Transform:
+    return lambda sample: replace(sample, image=transform(sample.image))
+
+
+def mix(
+    options: ClassificationOptions, num_classes: int
+) -> Callable[[Batch[ClassTarget]], Batch[ClassTarget]]:
+    """Mixup, CutMix and label smoothing on a training batch; numpy's generator decides."""
+    if not options.mixup and not options.cutmix:
+        return lambda batch: smooth(batch, options.label_smoothing)
+    mixup = Mixup(
+        mixup_alpha=options.mixup,
+        cutmix_alpha=options.cutmix,
+        label_smoothing=options.label_smoothing,
+        num_classes=num_classes,
+    )
+
+    def mixed(batch: Batch[ClassTarget]) -> Batch[ClassTarget]:
+        labels = torch.stack([t.weights for t in batch.targets]).argmax(1)
+        images, weights = mixup(batch.images.clone(), labels)
+        targets = tuple(ClassTarget(weights=w) for w in weights)
+        return replace(batch, images=images, targets=targets)
+
+    return mixed
+
+
+def smooth(batch: Batch[ClassTarget], share: float) -> Batch[ClassTarget]:
+    """Spreads a share of each target over all classes."""
+    if not share:
+        return batch
+    targets = (
+        ClassTarget(weights=t.weights * (1 - share) + share / len(t.weights)) for t in batch.targets
+    )
+    return replace(batch, targets=tuple(targets))
+
+
+def denormalise(image: Tensor, record: dict[str, Any]) -> np.ndarray:
+    """The picture behind a model's input [3, H, W]: uint8 [H, W, 3]."""
+    mean = torch.tensor(record["mean"]).view(-1, 1, 1)
+    std = torch.tensor(record["std"]).view(-1, 1, 1)
+    pixels = (image.cpu() * std + mean).clamp(0, 1) * 255
+    return pixels.round().byte().permute(1, 2, 0).numpy()
