@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import rule
-from pyramidvit import list_models
+from pyramidvit import create_model, list_models
 from pyramidvit.backbones import pvt_v1, pvt_v2
+from pyramidvit.models import BackboneModel
 
 TOLERANCE = 1e-10
 State = dict[str, Tensor]
@@ -72,53 +73,52 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def odd_images() -> Tensor:
-    return rule.images(2, 97, 131, torch.float64)
+    return rule.images(1, 97, 131, torch.float64)
 
 
-@pytest.mark.parametrize("name", list_models("pvt_v2*"))
-def test_timm_gives_the_same_logits_and_maps(
-    name: str, timm: ModuleType, images: Tensor, odd_images: Tensor
+@pytest.fixture(scope="module", params=list_models("pvt_v2*"))
+def v2(request: pytest.FixtureRequest) -> tuple[str, BackboneModel]:
+    return request.param, rule.build(request.param, torch.float64)
+
+
+def test_timm_gives_the_same_v2_logits_and_maps(
+    v2: tuple[str, BackboneModel], timm: ModuleType, odd_images: Tensor
 ) -> None:
-    ours = rule.build(name, torch.float64)
-    theirs = timm.create_model(name).double().eval()
-    theirs.load_state_dict({timm_name(k): v for k, v in ours.state_dict().items()})
+    name, ours = v2
+    state = ours.state_dict()
+    with torch.device("meta"):
+        theirs = timm.create_model(name).eval()
+        pyramid = create_model(name, features_only=True).eval()
+    theirs.load_state_dict({timm_name(k): v for k, v in state.items()}, assign=True)
+    pyramid.load_state_dict({k: state[k] for k in pyramid.state_dict()}, assign=True)
     with torch.no_grad():
-        assert_equal(ours(images), theirs(images))
-        found = ours.forward_intermediates(odd_images)
-        wanted = theirs.forward_intermediates(odd_images)
-        assert_equal(found[0], wanted[0])
-        assert_equal_lists(found[1], wanted[1])
+        wanted, maps = theirs.forward_intermediates(odd_images)
+        features = ours.forward_features(odd_images)
+        assert_equal(features, wanted)
+        assert_equal(ours.forward_head(features), theirs.forward_head(wanted))
+        assert_equal_lists(pyramid(odd_images), maps)
 
 
-@pytest.mark.parametrize("name", list_models("pvt_v2*"))
-def test_timm_gives_the_same_pyramid(name: str, timm: ModuleType, odd_images: Tensor) -> None:
-    ours = rule.build(name, torch.float64, features_only=True)
-    theirs = timm.create_model(name, features_only=True).double().eval()
-    state = {timm_name(k).replace("stages.", "stages_"): v for k, v in ours.state_dict().items()}
-    theirs.load_state_dict(state)
-    with torch.no_grad():
-        assert_equal_lists(ours(odd_images), theirs(odd_images))
-    assert ours.feature_info.channels() == theirs.feature_info.channels()
-    assert ours.feature_info.reduction() == theirs.feature_info.reduction()
-
-
-@pytest.mark.parametrize("name", list_models("pvt_v2*"))
 def test_transformers_gives_the_same_v2_logits_and_maps(
-    name: str, transformers: ModuleType, images: Tensor, odd_images: Tensor
+    v2: tuple[str, BackboneModel], transformers: ModuleType, images: Tensor, odd_images: Tensor
 ) -> None:
-    ours = rule.build(name, torch.float64)
-    config = transformers.PvtV2Config(num_labels=1000, **published_config(pvt_v2.SIZES[name]))
-    config.linear_attention = pvt_v2.SIZES[name].linear
-    theirs = transformers.PvtV2ForImageClassification(config).double().eval()
+    name, ours = v2
+    size = pvt_v2.SIZES[name]
+    config = transformers.PvtV2Config(
+        num_labels=1000, linear_attention=size.linear, **published_config(size)
+    )
+    with torch.device("meta"):
+        theirs = transformers.PvtV2ForImageClassification(config).eval()
     state = split_keys_and_values(ours.state_dict())
-    theirs.load_state_dict({other_name(k, TRANSFORMERS_V2, "pvt_v2"): state[k] for k in state})
+    state = {other_name(k, TRANSFORMERS_V2, "pvt_v2"): v for k, v in state.items()}
+    theirs.load_state_dict(state, assign=True)
     set_epsilon(theirs, r"(patch_embedding|attention)\.layer_norm$")
     with torch.no_grad():
         assert_equal(ours(images), theirs(images).logits)
         wanted = theirs(odd_images, output_hidden_states=True)
-        assert_equal(ours(odd_images), wanted.logits)
-        found = ours.forward_intermediates(odd_images, intermediates_only=True)
-        assert_equal_lists(found, wanted.hidden_states)
+        features, maps = ours.forward_intermediates(odd_images)
+        assert_equal(ours.forward_head(features), wanted.logits)
+        assert_equal_lists(maps, wanted.hidden_states)
 
 
 @pytest.mark.parametrize("name", list_models("pvt_[!v]*"))
@@ -126,10 +126,13 @@ def test_transformers_gives_the_same_v1_logits(
     name: str, transformers: ModuleType, images: Tensor
 ) -> None:
     ours = rule.build(name, torch.float64)
-    config = transformers.PvtConfig(num_labels=1000, **published_config(pvt_v1.SIZES[name]))
-    theirs = transformers.PvtForImageClassification(config).double().eval()
+    size = pvt_v1.SIZES[name]
+    config = transformers.PvtConfig(num_labels=1000, **published_config(size))
+    with torch.device("meta"):
+        theirs = transformers.PvtForImageClassification(config).eval()
     state = split_keys_and_values(ours.state_dict())
-    theirs.load_state_dict({other_name(k, TRANSFORMERS_V1, "pvt"): state[k] for k in state})
+    state = {other_name(k, TRANSFORMERS_V1, "pvt"): v for k, v in state.items()}
+    theirs.load_state_dict(state, assign=True)
     set_epsilon(theirs, r"(patch_embeddings\.\d|attention\.self)\.layer_norm$")
     with torch.no_grad():
         assert_equal(ours(images), theirs(images).logits)

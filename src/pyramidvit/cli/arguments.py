@@ -66,10 +66,15 @@ def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def plain_message(message: str) -> str:
-    """The heart of the parser's message, in one line."""
-    message = re.sub(r"^(error: )?(Parser key|Validation failed:?)\s*", "", message.strip())
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines)[:300]
+    """The heart of the parser's message, in one line and in words."""
+    text = " ".join(message.split())
+    text = re.sub(r"^(error: )?(Parser key|Validation failed:?) *", "", text)
+    text = re.sub(r"^\"(\w+)\": ", r"--\1: ", text)
+    text = re.sub(r"Expected a <class '(\w+)'>\. Got value: ", r"must be \1, got ", text)
+    text = re.sub(
+        r"Expected a typing\.Literal\[(.*?)\]\. Got value: ", r"must be one of \1, got ", text
+    )
+    return text[:300]
 
 
 def to_options(kind: type[Options], namespace: Namespace) -> Options:

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from jsonargparse import ArgumentParser
+
 from ..errors import UserError
 from . import VERBS
 from .arguments import build_parser, parse, to_options
@@ -48,11 +50,15 @@ class EvaluateOptions:
 
 
 def run(arguments: list[str]) -> None:
+    parsed = parse(make_parser(), arguments)
+    evaluate(parsed.checkpoint, to_options(EvaluateOptions, parsed))
+
+
+def make_parser() -> ArgumentParser:
     parser = build_parser("evaluate", DESCRIPTION, VERBS["evaluate"].example)
     parser.add_argument("checkpoint", type=str, help="Checkpoint file.")
     parser.add_class_arguments(EvaluateOptions, None)
-    parsed = parse(parser, arguments)
-    evaluate(parsed.checkpoint, to_options(EvaluateOptions, parsed))
+    return parser
 
 
 def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":

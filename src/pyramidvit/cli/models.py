@@ -4,6 +4,8 @@ import json
 import sys
 from dataclasses import dataclass
 
+from jsonargparse import ArgumentParser
+
 from ..errors import UserError, nearest
 from . import VERBS
 from .arguments import build_parser, parse, to_options
@@ -39,17 +41,21 @@ class ModelsOptions:
 
 
 def run(arguments: list[str]) -> None:
-    parser = build_parser("models", DESCRIPTION, VERBS["models"].example)
-    parser.add_argument("pattern", type=str, nargs="?", default="*", help="Names, as in a shell.")
-    parser.add_argument("--json", action="store_true", help="Prints JSON instead of a table.")
-    parser.add_class_arguments(ModelsOptions, None)
-    parsed = parse(parser, arguments)
+    parsed = parse(make_parser(), arguments)
     options = to_options(ModelsOptions, parsed)
     rows = describe_models(parsed.pattern, read_size(options.size))
     if parsed.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         print_table(rows, options.size)
+
+
+def make_parser() -> ArgumentParser:
+    parser = build_parser("models", DESCRIPTION, VERBS["models"].example)
+    parser.add_argument("pattern", type=str, nargs="?", default="*", help="Names, as in a shell.")
+    parser.add_argument("--json", action="store_true", help="Prints JSON instead of a table.")
+    parser.add_class_arguments(ModelsOptions, None)
+    return parser
 
 
 def read_size(text: str) -> tuple[int, int]:

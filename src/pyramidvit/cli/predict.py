@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from jsonargparse import ArgumentParser
+
 from ..errors import UserError
 from . import VERBS
 from .arguments import build_parser, parse, to_options
@@ -39,12 +41,16 @@ class PredictOptions:
 
 
 def run(arguments: list[str]) -> None:
+    parsed = parse(make_parser(), arguments)
+    predict(parsed.checkpoint, parsed.images, to_options(PredictOptions, parsed))
+
+
+def make_parser() -> ArgumentParser:
     parser = build_parser("predict", DESCRIPTION, VERBS["predict"].example)
     parser.add_argument("checkpoint", type=str, help="Checkpoint file.")
     parser.add_argument("images", type=str, nargs="+", help="Files, folders, patterns.")
     parser.add_class_arguments(PredictOptions, None)
-    parsed = parse(parser, arguments)
-    predict(parsed.checkpoint, parsed.images, to_options(PredictOptions, parsed))
+    return parser
 
 
 def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Path":

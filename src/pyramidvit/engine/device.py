@@ -1,5 +1,6 @@
 """Devices, precision and processes, through Lightning Fabric."""
 
+import logging
 import os
 from typing import Literal
 
@@ -24,6 +25,7 @@ def build_fabric(device: str, devices: int, precision: str) -> Fabric:
         raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps: no Apple GPU is available here; use --device cpu")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # we say what was decided
     local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     nodes = (
         int(os.environ.get("WORLD_SIZE", local)) // local if "LOCAL_WORLD_SIZE" in os.environ else 1

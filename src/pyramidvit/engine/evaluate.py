@@ -51,7 +51,7 @@ def evaluate(
         fabric: Tells devices and processes.
         task: Gives metrics, predictions and captions.
         model: From images to outputs; unwrapped, so that processes need not keep step.
-        source: The images; each process reads its share, none is read twice.
+        source: The images; each process reads some, none is read twice.
         classes: What the labels mean.
         input_record: What the model's input must be like.
         batch_size: Images a step and process.
@@ -71,7 +71,7 @@ def evaluate(
     metrics = task.metrics(len(classes))
     broken = BrokenImages(reporter, len(source), max_broken)
     result = Evaluation(figures={}, metrics=metrics)
-    every = max(1, len(source) // ranks // show) if show else 0
+    every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
     training = model.training
     model.eval()
     seen = 0

@@ -183,14 +183,19 @@ def training_loader(
 def plain_loader(
     source: Source, transform: Transform, *, batch_size: int, workers: int, rank: int, ranks: int
 ) -> DataLoader[Delivery]:
-    """Every sample once, over all processes together: process r takes samples r, r + ranks, ..."""
-    mine = range(rank, len(source), ranks)
-    batches = [list(mine[i : i + batch_size]) for i in range(0, len(mine), batch_size)]
+    """Every sample once, over all processes together: process r takes batches r, r + ranks, ...
+
+    Whole batches, so that a sample has the same neighbours however many processes there are: in
+    another batch a network's float32 outputs can differ in their last bits.
+    """
+    numbers = range(len(source))
+    starts = range(rank * batch_size, len(source), ranks * batch_size)
+    batches = [list(numbers[start : start + batch_size]) for start in starts]
     return DataLoader(
         PlainSamples(source, transform),
         batch_sampler=batches,
         collate_fn=deliver,
-        num_workers=workers if len(mine) > batch_size else 0,
+        num_workers=workers if len(batches) > 1 else 0,
         generator=torch.Generator(),
     )
 

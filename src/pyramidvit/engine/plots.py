@@ -27,7 +27,7 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
     """Losses, the deciding figure and the learning rate over the epochs."""
     epochs = [row["epoch"] for row in history]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    left.plot(epochs, [row["train_loss"] for row in history], label="training")
+    left.plot(epochs, [row["train_loss"] for row in history], label="training (augmented)")
     left.plot(epochs, [row["loss"] for row in history], label="validation")
     left.set(xlabel="epoch", title="loss")
     left.legend()
@@ -52,7 +52,7 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
 def draw_page(
     pictures: Sequence[tuple[np.ndarray, str, bool | None]], title: str, path: Path
 ) -> None:
-    """A page of pictures [H, W, 3] with a line under each: green if right, red if wrong."""
+    """A page of pictures [H, W, 3] with a line over each: green if right, red if wrong."""
     columns = min(8, max(1, len(pictures)))
     rows = -(-max(1, len(pictures)) // columns)
     figure, grid = plt.subplots(
@@ -68,7 +68,7 @@ def draw_page(
     for axes, (pixels, line, right) in zip(grid.flat, pictures, strict=False):
         axes.imshow(pixels, interpolation="nearest" if pixels.shape[0] < 64 else "antialiased")
         colour = "black" if right is None else GREEN if right else RED
-        axes.set_title(wrap(line), y=-0.02, va="top", fontsize=7.5, color=colour)
+        axes.set_title(wrap(line), fontsize=7.5, color=colour, pad=3)
     save_figure(figure, path)
 
 

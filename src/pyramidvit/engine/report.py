@@ -1,6 +1,5 @@
 """What a run says: to the terminal, and word for word to its log file."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-KEY_WIDTH = 10
+KEY_WIDTH = 12
 
 
 class Reporter:
@@ -84,11 +83,3 @@ class Bar:
             self.progress.update(self.task, advance=1, figures=figures)
         else:
             self.progress.update(self.task, completed=to, figures=figures)
-
-
-def shorten(path: Path) -> str:
-    """A path as a person would type it from here."""
-    try:
-        return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
-    except OSError:
-        return str(path)

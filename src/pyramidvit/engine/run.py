@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -80,6 +81,7 @@ def build_run(
     )
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
+    bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out
     optimizer = build_optimizer(bare, options)
     model, optimizer = fabric.setup(bare, optimizer)
     averaged = ModelEmaV3(bare, decay=options.ema, use_warmup=True) if options.ema else None

@@ -25,6 +25,7 @@ from .outputs import SHOWN, cut_steps, write_epoch, write_step
 from .run import STREAM_MIX, STREAM_STEP, Run
 from .snapshot import load_snapshot, save_snapshot
 
+EVALUATION_BATCH = 128
 Mix = Callable[[Batch[Any]], Batch[Any]]
 
 
@@ -123,7 +124,7 @@ def finish_epoch(
         run.data.splits["validation"],
         run.data.classes,
         run.input_record,
-        batch_size=max(run.batches.batch_size // run.fabric.world_size, 1),
+        batch_size=min(run.options.batch_size, EVALUATION_BATCH),
         workers=workers,
         reporter=run.reporter,
         max_broken=run.options.max_broken,

@@ -60,7 +60,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "zoom": 0.1,
         "label_smoothing": 0.05,
         "drop_path_rate": 0.0,
-        "epochs": 30,
+        "epochs": 20,
         "batch_size": 64,
         "lr": 1e-3,
     },

@@ -1,6 +1,8 @@
 """How good a classifier is: everything follows from sums of whole numbers, so that any number of
 processes gives the same figures to the last bit."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,11 +49,11 @@ class ClassificationMetrics:
         mean = self.per_class()[seen].mean()
         return {
             "images": count,
-            "loss": float(self.sums["loss"]) * self.LOSS_UNIT / max(count, 1)
+            "loss": round(int(self.sums["loss"]) * self.LOSS_UNIT / count, 6)
             if count
-            else float("nan"),
-            "top1": 100 * int(confusion.diagonal().sum()) / count if count else float("nan"),
-            "top5": 100 * int(self.sums["in_top5"]) / count if count else float("nan"),
+            else math.nan,
+            "top1": 100 * int(confusion.diagonal().sum()) / count if count else math.nan,
+            "top5": 100 * int(self.sums["in_top5"]) / count if count else math.nan,
             "mean_class": float(mean),
         }
 
