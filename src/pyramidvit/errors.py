@@ -15,3 +15,8 @@ def nearest(name: str, known: Iterable[str], most: int = 2) -> str:
     """The known names nearest to a wrong one, for an error message: "a, b"."""
     known = list(known)
     return ", ".join(difflib.get_close_matches(name, known, n=most, cutoff=0.3) or known[:most])
+
+
+def one_line(error: Exception) -> str:
+    """The first line of somebody else's message, or the error's kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

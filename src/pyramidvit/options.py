@@ -23,7 +23,7 @@ class TrainOptions:
         lr: Peak learning rate, at `lr_batch` images an update.
         lr_batch: Batch size that `lr` is meant for: lr grows in proportion; 0 takes lr as it is.
         min_lr: Learning rate at the end.
-        warmup: Epochs of linear warm-up from `warmup_lr`.
+        warmup: Epochs of linear warm-up from `warmup_lr`, at most half of all epochs.
         warmup_lr: Learning rate at the first update.
         lr_by: Moves the learning rate every "step" or every "epoch".
         weight_decay: AdamW's, on weights of two or more dimensions.

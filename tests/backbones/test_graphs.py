@@ -27,9 +27,9 @@ def test_a_classifier_compiles_to_one_graph(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_pyramid_compiles_to_one_graph_for_any_size(name: str) -> None:
-    model = rule.build(name, features_only=True)
+def test_a_pyramid_compiles_to_one_graph_for_any_size() -> None:
+    """v1, whose position tables are resized; exported programs below show the same of v2."""
+    model = rule.build("pvt_tiny", features_only=True)
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
     for batch, height, width in ((2, 64, 96), (3, 97, 131), (2, 224, 224)):
         assert_equal(compiled, model, rule.images(batch, height, width))
@@ -50,7 +50,7 @@ def test_a_compiled_graph_trains() -> None:
 
 @torch.no_grad()
 def test_the_default_compiler_keeps_the_outputs() -> None:
-    model = rule.build("pvt_v2_b0")
+    model = rule.build("pvt_v2_b0", features_only=True, out_indices=(0, 1))  # it takes its time
     compiled = torch.compile(model, fullgraph=True)
     assert_equal(compiled, model, rule.images(2, 64, 96))
 

@@ -63,8 +63,6 @@ def test_images_may_have_any_number_of_channels(name: str) -> None:
         model = shapes_of(name, in_chans=in_chans, features_only=features_only)
         result = model(torch.empty(2, in_chans, 32, 32, device="meta"))
         assert (result[3].shape[2:] if features_only else result.shape[1:]) in [(1, 1), (1000,)]
-        with pytest.raises(RuntimeError, match=f"to have {in_chans} channels, but got"):
-            model(torch.empty(2, in_chans + 1, 32, 32, device="meta"))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -62,7 +62,7 @@ def test_labels_follow_a_checkpoints_classes_whatever_the_folder_holds(tmp_path:
 
 def test_a_class_that_the_checkpoint_does_not_know_is_refused(tmp_path: Path) -> None:
     make_pictures(tmp_path, {"dog": 2, "wolf": 2})
-    with pytest.raises(UserError, match="class wolf .* not among the 2 classes"):
+    with pytest.raises(UserError, match=r"class wolf .* not among the 2 classes"):
         load_image_folder(tmp_path, seed=0, classes=Classes(names=("cat", "dog"), ids=(0, 1)))
 
 

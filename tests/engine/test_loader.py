@@ -45,7 +45,7 @@ def add_noise(sample: Sample[Any]) -> Sample[Any]:
     """Uses all three global generators, as augmentation does."""
     import random
 
-    noise = torch.rand(1).item() + np.random.rand() + random.random()  # noqa: NPY002, S311
+    noise = torch.rand(1).item() + np.random.rand() + random.random()
     return Sample(image=sample.image + noise / 10, target=sample.target, origin=sample.origin)
 
 
@@ -130,12 +130,12 @@ def test_a_run_cut_off_sees_the_very_batches_it_would_have_seen(workers: int) ->
 def test_augmenting_leaves_the_global_generators_alone() -> None:
     batches = TrainingBatches(8, 4, seed=5, repeats=1, rank=0, ranks=1)
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     images(training_loader(Numbers(8), add_noise, batches, seed=5, workers=0))
-    drawn = torch.rand(1), np.random.rand()  # noqa: NPY002
+    drawn = torch.rand(1), np.random.rand()
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    assert drawn == (torch.rand(1), np.random.rand())  # noqa: NPY002
+    np.random.seed(1)
+    assert drawn == (torch.rand(1), np.random.rand())
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -183,8 +183,9 @@ def pick_stages(indices: int | Sequence[int] | None) -> list[int]:
     if indices is None:
         return [0, 1, 2, 3]
     if isinstance(indices, int):
-        indices = range(4 - indices, 4)
-    picked = [i + 4 if i < 0 else i for i in indices]
+        picked = list(range(4 - indices, 4))
+    else:
+        picked = [i + 4 if i < 0 else i for i in indices]
     if not picked or not set(picked) <= {0, 1, 2, 3}:
         raise ValueError(f"indices must name stages 0 to 3, got {indices}")
     return picked

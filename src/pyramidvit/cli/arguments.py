@@ -33,7 +33,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser.parse_args(spelled)
     except ArgumentError as error:
-        raise UserError(plain_message(str(error))) from error
+        raise UserError(plain_message(str(error), option_names(parser))) from error
 
 
 def option_names(parser: ArgumentParser) -> list[str]:
@@ -65,9 +65,12 @@ def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
     return spelled
 
 
-def plain_message(message: str) -> str:
+def plain_message(message: str, known: Sequence[str]) -> str:
     """The heart of the parser's message, in one line and in words."""
     text = " ".join(message.split())
+    foreign = re.search(r"Option '(\w+)' is not accepted", text)
+    if foreign:  # an unknown key in a YAML file
+        return f"unknown option {foreign[1]}; nearest: {nearest(foreign[1], known)}"
     text = re.sub(r"^(error: )?(Parser key|Validation failed:?) *", "", text)
     text = re.sub(r"^\"(\w+)\": ", r"--\1: ", text)
     text = re.sub(r"Expected a <class '(\w+)'>\. Got value: ", r"must be \1, got ", text)

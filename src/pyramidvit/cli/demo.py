@@ -46,7 +46,8 @@ def demo(options: DemoOptions) -> None:
 
     folder = make_folder(options.output, "demo", "classification")
     settings = ClassificationOptions(recipe="digits", output=str(folder / "run"))
-    settings = replace(settings, **recipe_changes("digits", settings.model), epochs=options.epochs)
+    changes = recipe_changes("digits", settings.model) | {"epochs": options.epochs}
+    settings = replace(settings, **changes)
     started = time.perf_counter()
     train(settings)
     seconds = time.perf_counter() - started

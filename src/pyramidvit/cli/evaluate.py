@@ -103,8 +103,8 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     if fabric.is_global_zero:
         stem = f"{Path(checkpoint).resolve().parent.name}-{Path(checkpoint).stem}"
         folder = make_folder(options.output, "evaluations", stem)
-        record = {"checkpoint": checkpoint, "split": split, **asdict(options), **result.figures}
-        record["data"] = data.summary
+        resolved = {"checkpoint": checkpoint, "data": data.summary, "split": split}
+        record = {**asdict(options), **resolved, **result.figures}
         write_atomically(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
         opened.task.report(result.metrics, opened.classes, folder)
         title = f"{split} images, {opened.task.best} {result.figures[opened.task.best]:.2f} %"

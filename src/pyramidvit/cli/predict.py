@@ -28,7 +28,8 @@ class PredictOptions:
         device: "auto", "cpu", "cuda" or "mps".
         precision: "float32", or "bf16" for mixed precision.
         workers: Picture-reading processes; -1 decides by the machine.
-        output: Folder to create for the results; without it, predictions/<number>.
+        output: Folder to create for the results; without it,
+            predictions/predictions-<number>.
     """
 
     model: str | None = None

@@ -64,7 +64,9 @@ def open_checkpoint(path: str, model: str | None) -> Opened:
         )
         input_record = record["input"]
         task.eval_transform(input_record)
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except UserError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path}: its description is damaged ({error!r})") from error
     load_weights(built, checkpoint.state)
     return Opened(

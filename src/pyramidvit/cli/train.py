@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, one_line
 from ..tasks.classification.config import (
     RECIPES,
     ClassificationOptions,
@@ -31,7 +31,7 @@ digits; auto takes digits for the embedded digits and light for anything else.""
 
 def run(arguments: list[str]) -> None:
     parser = make_parser()
-    parsed = parse(parser, arguments)
+    parsed = parse(parser, [w for w in arguments if not w.startswith("--print_config")])
     if parsed.resume is not None:
         if len(arguments) > 2:
             raise UserError("--resume takes its options from the run; give it alone")
@@ -68,7 +68,7 @@ def read_args(folder: Path) -> ClassificationOptions:
     try:
         return ClassificationOptions(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
@@ -110,7 +110,11 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
             write_samples(run)
     reporter.open_log(run.folder / "log.txt")
     reporter.say("run", str(run.folder))
-    fit(run)
+    try:
+        fit(run)
+    except UserError as error:
+        reporter.write(f"error: {error}")
+        raise
     conclude(run, reporter)
     return run.folder
 

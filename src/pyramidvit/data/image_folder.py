@@ -147,9 +147,9 @@ def list_files(part: Path, classes: Classes, *, known_from: str) -> FileSource:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted."""
+    """Every picture below a folder, sorted; what starts with a dot is passed over."""
     found: list[Path] = []
     for where, subfolders, names in os.walk(folder):
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found += [path for name in sorted(names) if is_image(path := Path(where, name))]
     return found

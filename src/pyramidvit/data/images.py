@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import one_line
+
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
@@ -91,4 +93,4 @@ def reason(path: str | Path, error: Exception) -> str:
         return "empty file"
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow can read"
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return one_line(error)

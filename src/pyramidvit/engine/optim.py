@@ -14,7 +14,7 @@ from ..options import TrainOptions
 def build_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
     """AdamW; no weight decay on biases, other 1-D parameters, and what the model names."""
     without: set[str] = getattr(model, "no_weight_decay", set)()
-    groups = param_groups_weight_decay(model, options.weight_decay, without)
+    groups = param_groups_weight_decay(model, options.weight_decay, no_weight_decay_list=without)
     return AdamW(groups, lr=peak_rate(options), fused=True)
 
 
@@ -34,7 +34,7 @@ def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callabl
         optimizer,
         t_initial=options.epochs * unit,
         lr_min=options.min_lr,
-        warmup_t=round(options.warmup * unit),
+        warmup_t=round(min(options.warmup, options.epochs / 2) * unit),
         warmup_lr_init=options.warmup_lr,
     )
     if options.lr_by == "epoch":

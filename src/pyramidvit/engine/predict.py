@@ -7,8 +7,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ..data.image_folder import FileSource
 from ..data.images import BrokenImage
-from ..data.source import Source
 from ..task import Task
 from .loader import plain_loader
 
@@ -17,7 +17,7 @@ def predict(
     fabric: Fabric,
     task: Task,
     model: nn.Module,
-    source: Source,
+    source: FileSource,
     input_record: dict[str, Any],
     *,
     batch_size: int,
@@ -39,14 +39,13 @@ def predict(
         source, transform, batch_size=batch_size, workers=workers, rank=0, ranks=1
     )
     with torch.inference_mode():
-        for batch, broken in loader:
-            for error in broken:
-                yield error.path, error
-            if batch is None:
-                continue
-            batch = batch.to(fabric.device)
-            with fabric.autocast():
-                outputs = model(batch.images)
-            predictions = task.postprocess(outputs, batch)
-            for origin, prediction in zip(batch.origins, predictions, strict=True):
-                yield origin.name, prediction
+        for number, (batch, broken) in enumerate(loader):
+            results: dict[str, Any] = {error.path: error for error in broken}
+            if batch is not None:
+                batch = batch.to(fabric.device)
+                with fabric.autocast():
+                    outputs = model(batch.images)
+                names = [origin.name for origin in batch.origins]
+                results |= zip(names, task.postprocess(outputs, batch), strict=True)
+            for file in source.files[number * batch_size : (number + 1) * batch_size]:
+                yield str(file), results[str(file)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..files import write_atomically
 
 
@@ -53,4 +53,4 @@ def load_snapshot(path: Path) -> tuple[Progress, dict[str, Any]]:
         parts = torch.load(path, map_location="cpu", weights_only=True)
         return Progress(**parts.pop("progress")), parts
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..files import write_atomically
 
 METADATA_KEY = "pyramidvit"
@@ -99,7 +99,3 @@ def unsafe_reason(error: Exception) -> str:
     asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's word for a function or a class
     what = f"it asks for {asked[1]}" if asked else "it holds more than tensors and plain containers"
     return f"{what}; weights are loaded without running code"
-
-
-def one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.data.auto_augment import rand_augment_transform
+from PIL.Image import Image, Resampling
+from PIL.Image import new as new_image
+from timm.data.auto_augment import posterize, rand_augment_transform
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
@@ -58,12 +60,25 @@ def train_transform(options: ClassificationOptions) -> Transform:
         )
     if options.rand_augment:
         fill = tuple(round(255 * x) for x in MEAN)
-        settings = {"translate_const": int(size * 0.45), "img_mean": fill}
-        steps.append(rand_augment_transform(options.rand_augment, settings))
+        settings = {
+            "translate_const": int(size * 0.45),
+            "img_mean": fill,
+            "interpolation": Resampling.BICUBIC,
+        }
+        augment = rand_augment_transform(options.rand_augment, settings)
+        for op in augment.ops:
+            op.aug_fn = black_at_zero_bits if op.aug_fn is posterize else op.aug_fn
+        steps.append(augment)
     steps.append(normalise(MEAN, STD))
     if options.random_erasing:
         steps.append(RandomErasing(options.random_erasing, mode="pixel", device="cpu"))
     return on_image(v2.Compose(steps))
+
+
+def black_at_zero_bits(image: Image, bits: int, **_: Any) -> Image:
+    """timm's posterize, which at full strength asks Pillow for 0 bits: from version 13 on Pillow
+    refuses that, where it used to give a black picture."""
+    return new_image(image.mode, image.size) if bits < 1 else posterize(image, bits)
 
 
 def eval_transform(record: dict[str, Any]) -> Transform:
