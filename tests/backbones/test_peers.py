@@ -1,10 +1,11 @@
-"""The same weights in two other implementations give the same outputs, in float64.
+"""The same weights in two other implementations give the same outputs.
 
 timm has PVT v2, transformers has both versions; models are built there, never downloaded.
 transformers gives the norms of its patch embeddings and reductions the epsilon 1e-6 where the
 released models have 1e-5; that is set right before the comparison.
 """
 
+import copy
 import re
 from types import ModuleType
 
@@ -17,7 +18,8 @@ from pyramidvit import create_model, list_models
 from pyramidvit.backbones import pvt_v1, pvt_v2
 from pyramidvit.models import BackboneModel
 
-TOLERANCE = 1e-10
+TOLERANCE = 1e-10  # float64
+TOLERANCE_FLOAT32 = 1e-5
 State = dict[str, Tensor]
 
 # A released name, and what it is called elsewhere; {0} and {1} are the stage from 0 and the block.
@@ -97,6 +99,7 @@ def test_timm_gives_the_same_v2_logits_and_maps(
         assert_equal(features, wanted)
         assert_equal(ours.forward_head(features), theirs.forward_head(wanted))
         assert_equal_lists(pyramid(odd_images), maps)
+        assert_equal_in_float32(ours, theirs, odd_images)
 
 
 def test_transformers_gives_the_same_v2_logits_and_maps(
@@ -119,6 +122,7 @@ def test_transformers_gives_the_same_v2_logits_and_maps(
         features, maps = ours.forward_intermediates(odd_images)
         assert_equal(ours.forward_head(features), wanted.logits)
         assert_equal_lists(maps, wanted.hidden_states)
+        assert_equal_in_float32(ours, theirs, odd_images)
 
 
 @pytest.mark.parametrize("name", list_models("pvt_[!v]*"))
@@ -136,6 +140,7 @@ def test_transformers_gives_the_same_v1_logits(
     set_epsilon(theirs, r"(patch_embeddings\.\d|attention\.self)\.layer_norm$")
     with torch.no_grad():
         assert_equal(ours(images), theirs(images).logits)
+        assert_equal_in_float32(ours, theirs, images)
 
 
 def published_config(size: pvt_v1.PVTv1Size | pvt_v2.PVTv2Size) -> dict[str, list[int]]:
@@ -193,6 +198,13 @@ def set_epsilon(model: nn.Module, pattern: str) -> None:
 
 def assert_equal(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=TOLERANCE)
+
+
+def assert_equal_in_float32(ours: nn.Module, theirs: nn.Module, images: Tensor) -> None:
+    images = images.float()
+    found, wanted = copy.deepcopy(ours).float()(images), theirs.float()(images)
+    wanted = wanted if isinstance(wanted, Tensor) else wanted.logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=TOLERANCE_FLOAT32)
 
 
 def assert_equal_lists(found: list[Tensor], wanted: list[Tensor]) -> None:

@@ -81,7 +81,10 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was refused: {unsafe_reason(error)}") from error
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UserError(f"{path} is not a readable checkpoint: {one_line(error)}") from error
+        kind = type(error).__name__
+        raise UserError(
+            f"{path} is not a readable checkpoint ({kind}: {one_line(error)})"
+        ) from error
 
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
