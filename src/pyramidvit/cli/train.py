@@ -83,7 +83,7 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     from ..engine.device import build_fabric
     from ..engine.folders import make_folder, write_args, write_environment
     from ..engine.outputs import write_samples
-    from ..engine.report import Reporter
+    from ..engine.report import Notes, Reporter
     from ..engine.run import build_run
     from ..engine.train import fit, resume
     from .tasks import TASKS, load_data
@@ -91,7 +91,8 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     data = load_data(options.data, seed=options.seed, held_out=options.held_out)
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
-    run = build_run(TASKS["classification"], options, data, fabric, reporter)
+    with Notes(reporter, "weights"):
+        run = build_run(TASKS["classification"], options, data, fabric, reporter)
     announce(run, data, reporter)
 
     if resumed is not None:

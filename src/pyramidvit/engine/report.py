@@ -1,5 +1,6 @@
 """What a run says: to the terminal, and word for word to its log file."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -70,6 +71,25 @@ class Reporter:
         )
         with bar:
             yield Bar(bar, bar.add_task(f"{name:<{KEY_WIDTH}}", total=total, figures=""))
+
+
+class Notes(logging.Handler):
+    """Says what the package logs, such as what loading a checkpoint did, while it is in use."""
+
+    def __init__(self, reporter: Reporter, key: str) -> None:
+        super().__init__(logging.INFO)
+        self.reporter, self.key = reporter, key
+        self.logger = logging.getLogger("pyramidvit")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reporter.say(self.key, record.getMessage())
+
+    def __enter__(self) -> None:
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.removeHandler(self)
 
 
 class Bar:
