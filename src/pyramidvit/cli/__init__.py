@@ -1,6 +1,7 @@
 """The command `pvt`: one file a verb. Nothing heavy is imported before a verb runs."""
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -67,4 +68,7 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def say_error(text: str) -> None:
+    """Prints one line; of several processes, which all meet a user's mistake, the first does."""
+    if int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0):
+        return
     sys.stderr.write(f"error: {' '.join(text.split())}\n")

@@ -71,12 +71,13 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
 
     from ..engine.device import build_fabric, reading_processes
     from ..engine.evaluate import evaluate as score
-    from ..engine.folders import make_folder
+    from ..engine.folders import check_output, make_folder
     from ..engine.plots import draw_page
     from ..engine.report import Reporter
     from ..files import write_atomically
     from .tasks import open_checkpoint
 
+    check_output(options.output)
     opened = open_checkpoint(checkpoint, options.model)
     data = find_data(opened, options)
     split = pick_split(opened, data, options)

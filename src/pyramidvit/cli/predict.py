@@ -63,12 +63,13 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..data.images import BrokenImage
     from ..data.picture_list import list_pictures
     from ..engine.device import build_fabric, reading_processes
-    from ..engine.folders import make_folder
+    from ..engine.folders import check_output, make_folder
     from ..engine.predict import predict as predictions_of
     from ..engine.report import Reporter
     from .tasks import open_checkpoint
 
     source = list_pictures(images)
+    check_output(options.output)
     opened = open_checkpoint(checkpoint, options.model)
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)

@@ -81,13 +81,15 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     check_exists(options.data)
 
     from ..engine.device import build_fabric
-    from ..engine.folders import make_folder, write_args, write_environment
+    from ..engine.folders import check_output, make_shared_folder, write_args, write_environment
     from ..engine.outputs import write_samples
     from ..engine.report import Notes, Reporter
     from ..engine.run import build_run
     from ..engine.train import fit, resume
     from .tasks import TASKS, load_data
 
+    if resumed is None:
+        check_output(options.output)
     data = load_data(options.data, seed=options.seed, held_out=options.held_out)
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
@@ -101,10 +103,8 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
         done = run.progress.step / run.batches.steps
         reporter.say("resume", f"{resumed} after update {run.progress.step} (epoch {done:.2f})")
     else:
-        made = ""
-        if fabric.is_global_zero:
-            made = str(make_folder(options.output, "runs", f"{data.name}-{options.model}"))
-        run.folder = Path(fabric.broadcast(made))
+        stem = f"{data.name}-{options.model}"
+        run.folder = make_shared_folder(fabric, options.output, "runs", stem)
         if fabric.is_global_zero:
             write_args(run.folder, asdict(options))
             write_environment(run.folder, str(fabric.device))

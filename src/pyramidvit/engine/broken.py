@@ -23,19 +23,21 @@ class BrokenImages:
         self.seen: dict[str, str] = {}
 
     def note(self, errors: Iterable[BrokenImage]) -> None:
-        """Names new ones.
-
-        Raises:
-            UserError: The share of unreadable images is above the limit.
-        """
+        """Names new ones."""
         for error in errors:
             if error.path not in self.seen:
                 self.seen[error.path] = error.reason
                 self.reporter.say("skipped", str(error))
-        if len(self.seen) > self.most * self.count:
-            first = next(iter(self.seen))
+
+    def check(self, total: int) -> None:
+        """Refuses to go on with too many; `total` must be the same in all processes.
+
+        Raises:
+            UserError: The share of unreadable images is above the limit.
+        """
+        if total > self.most * self.count:
+            named = [f" (the first is {path}: {why})" for path, why in self.seen.items()]
             raise UserError(
-                f"{len(self.seen)} of {self.count} images cannot be read, more than"
-                f" {self.most:.0%} (the first is {first}: {self.seen[first]}): mend or remove them,"
-                f" or allow more with --max_broken"
+                f"{total} of {self.count} images cannot be read, more than {self.most:.0%}"
+                f"{''.join(named[:1])}: mend or remove them, or allow more with --max_broken"
             )

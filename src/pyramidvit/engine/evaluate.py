@@ -78,6 +78,8 @@ def evaluate(
     with torch.inference_mode(), reporter.progress("evaluate", len(loader)) as bar:
         for batch, errors in loader:
             broken.note(errors)
+            if ranks == 1:
+                broken.check(len(broken.seen))
             bar.advance()
             if batch is None:
                 continue
@@ -90,6 +92,7 @@ def evaluate(
                 result.shown.append(page_entry(task, outputs, batch, i, classes, input_record))
             seen += len(batch.images)
     model.train(training)
+    broken.check(int(add_up(fabric, torch.tensor(len(broken.seen)))))
     for name, value in metrics.sums.items():
         metrics.sums[name] = add_up(fabric, value)
     result.figures = metrics.compute()

@@ -13,12 +13,27 @@ from typing import Any
 
 import torch
 import yaml
+from lightning_fabric import Fabric
 
 from .. import __version__
 from ..errors import UserError
 from ..files import write_atomically
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
+
+
+def check_output(wanted: str | None) -> None:
+    """Refuses a folder that was asked for and has something in it.
+
+    Raises:
+        UserError: Naming the folder.
+    """
+    folder = Path(wanted or ".")
+    if wanted is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder} exists and is not empty; name another --output, or go on with a run that was"
+            f" cut off by --resume"
+        )
 
 
 def make_folder(wanted: str | None, parent: str, stem: str) -> Path:
@@ -29,12 +44,8 @@ def make_folder(wanted: str | None, parent: str, stem: str) -> Path:
     """
     try:
         if wanted is not None:
+            check_output(wanted)
             folder = Path(wanted)
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise UserError(
-                    f"{folder} exists and is not empty; name another --output, or go on with"
-                    f" a run that was cut off by --resume"
-                )
             folder.mkdir(parents=True, exist_ok=True)
             return folder
         Path(parent).mkdir(parents=True, exist_ok=True)
@@ -49,6 +60,20 @@ def make_folder(wanted: str | None, parent: str, stem: str) -> Path:
                 return folder
     except OSError as error:
         raise UserError(f"cannot make the folder {wanted or parent}: {error.strerror}") from error
+
+
+def make_shared_folder(fabric: Fabric, wanted: str | None, parent: str, stem: str) -> Path:
+    """`make_folder` by the first process; all learn the folder, or raise its error."""
+    folder, error = "", ""
+    if fabric.is_global_zero:
+        try:
+            folder = str(make_folder(wanted, parent, stem))
+        except UserError as refused:
+            error = str(refused)
+    folder, error = fabric.broadcast((folder, error))
+    if error:
+        raise UserError(error)
+    return Path(folder)
 
 
 def write_args(folder: Path, options: Mapping[str, Any]) -> None:

@@ -176,7 +176,6 @@ def training_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # otherwise starting it would draw from the global one
-        pin_memory=torch.cuda.is_available(),
     )
 
 

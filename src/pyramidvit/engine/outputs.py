@@ -59,7 +59,8 @@ def cut_steps(path: Path, last: int) -> None:
     if not path.exists():
         return
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= last]
+        whole = [row for row in csv.DictReader(file) if None not in row.values()]
+    rows = [row for row in whole if int(row["step"]) <= last]
     write_table(path, rows)
 
 

@@ -52,14 +52,18 @@ def fit(run: Run) -> None:
         with run.reporter.progress(f"epoch {epoch + 1}/{options.epochs}", steps) as bar:
             for delivery in loader:
                 broken.note(delivery.broken)
+                if ranks == 1:
+                    broken.check(len(broken.seen))
                 row = train_step(run, delivery, mix)
                 bar.advance(f"loss {row['loss']:.3f}", to=progress.step - epoch * steps)
                 if writer is not None:
                     write_step(run, row, writer)
-                if progress.step % options.checkpoint_steps == 0:
+                # After the last update of an epoch only with its evaluation: see finish_epoch.
+                if progress.step % options.checkpoint_steps == 0 and progress.step % steps:
                     save_state(run)
         seconds = time.perf_counter() - started
         speed = (progress.step - first) * run.batches.batch_size / seconds
+        broken.check(int(over_processes(run.fabric, len(broken.seen), "max")))
         finish_epoch(run, epoch, speed, workers, writer)
     if writer is not None:
         writer.close()
@@ -78,7 +82,7 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     run.model.train()
     outputs = run.model(batch.images)
     total = torch.stack(list(run.task.loss(outputs, batch).values())).sum()
-    loss = mean_over_processes(fabric, total)
+    loss = over_processes(fabric, total.detach(), "mean")
     check_finite(run, "loss", loss)
 
     run.optimizer.zero_grad()
@@ -95,10 +99,12 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     return {"step": progress.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
 
 
-def mean_over_processes(fabric: Fabric, value: Tensor) -> float:
+def over_processes(fabric: Fabric, value: Tensor | float, operation: str) -> float:
+    """The mean or the maximum of a number over all processes."""
     if fabric.world_size == 1:
-        return float(value.detach())
-    reduced = fabric.all_reduce(value.detach(), reduce_op="mean")
+        return float(value)
+    value = torch.as_tensor(value, device=fabric.device, dtype=torch.float32)
+    reduced = fabric.all_reduce(value, reduce_op=operation)
     assert isinstance(reduced, Tensor)
     return float(reduced)
 
