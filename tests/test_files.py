@@ -1,6 +1,5 @@
 """Files are written whole or not at all."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +25,10 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 big = {"weight": torch.ones(1_000_000)}
 folder = Path(sys.argv[1])
+rest = {"identity": {}, "optimizer": {}}
 for write in (
     lambda: save_checkpoint(folder / "best.safetensors", big, {"new": True}),
-    lambda: save_snapshot(folder / "state.pt", Progress(step=2), {"model": big}),
+    lambda: save_snapshot(folder / "state.pt", Progress(step=2), {**rest, "model": big}),
 ):
     try:
         write()
@@ -39,7 +39,8 @@ for write in (
 
 def test_when_the_disk_is_full_the_previous_checkpoint_survives(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best.safetensors", {"weight": torch.zeros(3)}, {"new": False})
-    save_snapshot(tmp_path / "state.pt", Progress(step=1), {"model": {"weight": torch.zeros(3)}})
+    parts = {"identity": {}, "optimizer": {}, "model": {"weight": torch.zeros(3)}}
+    save_snapshot(tmp_path / "state.pt", Progress(step=1), parts)
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
     )
@@ -76,6 +77,3 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, content: bytes) -> None:
         load_snapshot(tmp_path / "state.pt")
     with pytest.raises(UserError, match="nothing to go on from"):
         load_snapshot(tmp_path / "other.pt")
-
-
-assert resource  # the test of the full disk needs it: POSIX only

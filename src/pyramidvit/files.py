@@ -1,5 +1,6 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one behind."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         UserError: The disk is full, the folder is missing, or writing is not allowed.
     """
     data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -21,6 +22,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         kept = "; the file that was there is unharmed" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that help and mistakes are answered at once.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from .errors import UserError
@@ -34,6 +35,7 @@ class TrainOptions:
         devices: Processes on this machine, one a device; torchrun's count wins.
         precision: "float32", or "bf16" for mixed precision.
         workers: Image-reading processes for each training process; -1 decides by the machine.
+        repeats: Times that an epoch draws each image (repeated augmentation).
         checkpoint_steps: Updates between snapshots inside an epoch, for --resume.
         max_broken: Share of unreadable images that is skipped before training is refused.
         output: Run folder to create; without it, runs/<data>-<model>-<number>.
@@ -59,9 +61,15 @@ class TrainOptions:
     devices: int = 1
     precision: Literal["float32", "bf16"] = "float32"
     workers: int = -1
+    repeats: int = 1
     checkpoint_steps: int = 500
     max_broken: float = 0.05
     output: str | None = None
+
+
+def is_embedded(data: str | None) -> bool:
+    """Whether a place of data means the digits that come with a dependency."""
+    return data is None or (data == "digits" and not Path(data).exists())
 
 
 def check_train_options(options: TrainOptions) -> None:
@@ -70,15 +78,24 @@ def check_train_options(options: TrainOptions) -> None:
     Raises:
         UserError: Naming the option, what it must be and what it is.
     """
-    for name in ("epochs", "batch_size", "devices", "checkpoint_steps"):
+    for name in ("epochs", "batch_size", "devices", "repeats", "checkpoint_steps"):
         require(options, name, getattr(options, name) >= 1, "1 or more")
-    for name in ("lr", "min_lr", "warmup", "warmup_lr", "weight_decay", "clip_grad", "lr_batch"):
+    for name in (
+        "lr",
+        "min_lr",
+        "warmup",
+        "warmup_lr",
+        "weight_decay",
+        "clip_grad",
+        "lr_batch",
+        "seed",
+    ):
         require(options, name, getattr(options, name) >= 0, "0 or more")
     for name in ("ema", "max_broken"):
         require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
     require(options, "workers", options.workers >= -1, "-1 or more")
 
 
-def require(options: TrainOptions, name: str, holds: bool, must: str) -> None:
+def require(options: object, name: str, holds: bool, must: str) -> None:
     if not holds:
         raise UserError(f"--{name} must be {must}, got {getattr(options, name)}")

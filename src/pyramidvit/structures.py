@@ -71,6 +71,18 @@ class ClassTarget(Movable):
     """What the annotation of a classified image says.
 
     Attributes:
+        label: Number of its class. No tensor: each would take a file handle on its way out of a
+            reading process, and a batch of a thousand would run out of them.
+    """
+
+    label: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedTarget(Movable):
+    """What a training image is to be taken for.
+
+    Attributes:
         weights: [K], sums to 1: one-hot, or softened by mixing and smoothing.
     """
 

@@ -34,7 +34,7 @@ def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = data.splits[split]
         for i in range(len(source)):
             sample = source[i]
-            label = int(sample.target.weights.argmax())
+            label = sample.target.label
             if taken.get(label, count) < count:
                 folder = root / split / data.classes.names[label]
                 folder.mkdir(parents=True, exist_ok=True)

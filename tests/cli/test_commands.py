@@ -64,14 +64,17 @@ def test_a_checkpoint_carries_names_and_ids_of_its_classes(trained: Path) -> Non
     assert not report.ignored
 
 
-def test_evaluating_gives_the_figures_of_the_training(trained: Path, pvt: Command) -> None:
+def test_evaluating_gives_the_figures_of_the_training(
+    trained: Path, pvt: Command, tmp_path: Path
+) -> None:
     done = pvt("evaluate", str(trained / "last.safetensors"), "--output", "result")
     assert done.returncode == 0, done.stderr
-    folder = Path(done.args[3])
-    assert folder.name == "result"
     rows = list(csv.DictReader((trained / "metrics.csv").open()))
     assert f"top1        {float(rows[-1]['top1']):.4f}" in done.stdout
-    assert "images      15" in done.stdout
+    record = json.loads((tmp_path / "result" / "metrics.json").read_text())
+    assert record["split"] == "validation"
+    for name in ("images", "loss", "top1", "top5", "mean_class"):
+        assert record[name] == float(rows[-1][name])
 
 
 def test_evaluating_a_folder_of_some_of_the_classes_numbers_them_right(

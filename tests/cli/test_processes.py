@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from command import Command
 
 WORDS = [
     "train", "--epochs=2", "--batch_size=32", "--drop_path_rate=0", "--workers=0",
-    "--held_out=0.55", "--mixup=0.4",
+    "--held_out=0.55", "--mixup=0.4", "--device=cpu",
 ]  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_make_the_losses_and_the_figures_of_one(tmp_path: Path, pvt: Command) -> None:
     one = pvt(*WORDS, "--output=one")
     assert one.returncode == 0, one.stderr
-    two = pvt(*WORDS, "--output=two", "--devices=2", "--device=cpu")
+    two = pvt(*WORDS, "--output=two", "--devices=2")
     assert two.returncode == 0, two.stderr
     torchrun(tmp_path, *WORDS, "--output=three")
 
@@ -49,7 +50,8 @@ def test_two_processes_make_the_losses_and_the_figures_of_one(tmp_path: Path, pv
 
     figures = []
     for name, more in (("a", ["--devices=1"]), ("b", ["--devices=2"])):
-        done = pvt("evaluate", "one/best.safetensors", f"--output={name}", "--batch_size=16", *more)
+        words = ("evaluate", "one/best.safetensors", "--device=cpu", "--batch_size=16")
+        done = pvt(*words, f"--output={name}", *more)
         assert done.returncode == 0, done.stderr
         record = json.loads((tmp_path / name / "metrics.json").read_text())
         figures.append({k: record[k] for k in ("images", "loss", "top1", "top5", "mean_class")})
@@ -64,3 +66,17 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(pvt: Command) -> Non
     assert (
         "error: --batch_size 30 cannot be shared by 2 processes: use a multiple of 4" in done.stderr
     )
+
+
+def test_broken_images_that_only_one_process_meets_are_named_once(
+    tmp_path: Path, pvt: Command, digit_folder: Path
+) -> None:
+    shutil.copytree(digit_folder, tmp_path / "data")
+    (tmp_path / "data" / "train" / "zero" / "empty.png").write_bytes(b"")
+    (tmp_path / "data" / "validation" / "zero" / "cut.png").write_bytes(b"PNG")
+    words = ("train", "--data=data", "--epochs=1", "--batch_size=8", "--image_size=32")
+    done = pvt(*words, "--devices=2", "--device=cpu", "--workers=0", "--output=run")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + (tmp_path / "run" / "log.txt").read_text()
+    assert said.count("empty.png: empty file") == 2  # on the terminal and in the log
+    assert said.count("cut.png: not a picture") == 2

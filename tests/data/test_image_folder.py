@@ -1,5 +1,6 @@
 """Class folders in both layouts, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from pyramidvit.data.digits import load_digit_data
 from pyramidvit.data.image_folder import load_image_folder
+from pyramidvit.data.images import BrokenImage
 from pyramidvit.data.picture_list import list_pictures
 from pyramidvit.data.split import hold_out
 from pyramidvit.errors import UserError
@@ -22,7 +24,7 @@ def make_pictures(root: Path, counts: dict[str, int]) -> Path:
 
 
 def labels_of(source: object) -> list[int]:
-    return [int(source[i].target.weights.argmax()) for i in range(len(source))]  # type: ignore
+    return [source[i].target.label for i in range(len(source))]  # type: ignore
 
 
 def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path) -> None:
@@ -74,6 +76,7 @@ def test_a_class_that_the_checkpoint_does_not_know_is_refused(tmp_path: Path) ->
         ({"a": 0, "b": 3}, "holds no images"),
         ({"train/a": 3, "train/b": 3, "val/a": 1, "val/z": 1}, "class z .* not among"),
         ({"train/a": 3, "train/b": 3, "val/a": 0}, "holds no images"),
+        ({"a": 1, "b": 1}, "one image only"),
     ],
 )
 def test_unusable_folders_are_refused_with_a_reason(
@@ -82,6 +85,25 @@ def test_unusable_folders_are_refused_with_a_reason(
     make_pictures(tmp_path, counts)
     with pytest.raises(UserError, match=message):
         load_image_folder(tmp_path, seed=0)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    make_pictures(tmp_path, {"bus": 2, "train": 2})
+    assert load_image_folder(tmp_path, seed=0).classes.names == ("bus", "train")
+
+
+def test_a_folder_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    make_pictures(tmp_path, {"a": 2})
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        load_image_folder(tmp_path, seed=0)
+
+
+def test_a_link_to_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    source = list_pictures([str(tmp_path / "*.jpg")])
+    with pytest.raises(BrokenImage, match="no such file"):
+        source[0]
 
 
 def test_a_missing_folder_names_its_nearest_sibling(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Numbers:
             raise BrokenImage(f"{index}.jpg", "truncated")
         return Sample(
             image=torch.full((1, 2, 2), float(index)),
-            target=ClassTarget(weights=torch.tensor([1.0, 0.0])),
+            target=ClassTarget(label=0),
             origin=Origin(name=str(index), size=(2, 2)),
         )
 
@@ -165,6 +165,18 @@ def test_evaluation_leaves_a_broken_image_out() -> None:
     deliveries = list(loader)
     assert [d.batch is None for d in deliveries] == [True, False, True]
     assert sum(len(d.broken) for d in deliveries) == 3
+
+
+def test_a_batch_larger_than_the_data_or_than_what_repeating_leaves_of_it_is_cut() -> None:
+    assert TrainingBatches(400, 1024, seed=0, repeats=3, rank=0, ranks=1).batch_size == 256
+    assert TrainingBatches(11, 32, seed=0, repeats=1, rank=0, ranks=1).batch_size == 10
+
+
+def test_a_batch_of_a_thousand_comes_out_of_a_reading_process() -> None:
+    """Each tensor of a delivery takes a file handle, and 1024 of those is the usual limit."""
+    batches = TrainingBatches(1200, 1200, seed=0, repeats=1, rank=0, ranks=1)
+    (delivery,) = training_loader(Numbers(1200), add_noise, batches, seed=0, workers=1)
+    assert len(delivery.batch.targets) == 1200
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

@@ -9,7 +9,7 @@ from pyramidvit.engine.optim import build_optimizer, build_schedule, peak_rate
 from pyramidvit.options import TrainOptions
 from pyramidvit.tasks.classification.config import ClassificationOptions, recipe_changes
 
-# Learning rate by epoch, measured on the reference code: FACTS of its classification/main.py.
+# Learning rate by epoch, measured on the reference code (classification/main.py).
 PUBLISHED = {
     0: 1e-6,
     1: 1e-6,
@@ -27,7 +27,9 @@ PUBLISHED = {
 
 
 def rates(options: TrainOptions, steps: int, at: list[int]) -> list[float]:
-    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=peak_rate(options))
+    optimizer = torch.optim.AdamW(
+        nn.Linear(2, 2).parameters(), lr=peak_rate(options, options.batch_size)
+    )
     set_rate = build_schedule(optimizer, options, steps)
     found = []
     for step in at:
@@ -62,9 +64,9 @@ def test_a_run_shorter_than_its_warm_up_still_reaches_its_learning_rate() -> Non
 
 def test_the_learning_rate_grows_with_the_batch_where_the_recipe_says_so() -> None:
     paper = recipe_changes("paper", "pvt_tiny")
-    assert peak_rate(ClassificationOptions(**paper)) == pytest.approx(1e-3)
-    assert peak_rate(ClassificationOptions(**{**paper, "batch_size": 256})) == pytest.approx(2.5e-4)
-    assert peak_rate(TrainOptions(lr=3e-4, batch_size=7)) == 3e-4
+    assert peak_rate(ClassificationOptions(**paper), 1024) == pytest.approx(1e-3)
+    assert peak_rate(ClassificationOptions(**paper), 256) == pytest.approx(2.5e-4)
+    assert peak_rate(TrainOptions(lr=3e-4), 7) == 3e-4
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_the_learning_rate_grows_with_the_batch_where_the_recipe_says_so() -> No
 def test_weight_decay_leaves_out_what_the_reference_leaves_out(
     name: str, without: int, values_without: int, with_decay: int, values_with: int
 ) -> None:
-    optimizer = build_optimizer(pyramidvit.create_model(name), TrainOptions(weight_decay=0.05))
+    optimizer = build_optimizer(pyramidvit.create_model(name), TrainOptions(weight_decay=0.05), 32)
     groups = {group["weight_decay"]: group["params"] for group in optimizer.param_groups}
     assert {decay: len(params) for decay, params in groups.items()} == {
         0.0: without,

@@ -52,7 +52,7 @@ def test_a_run_cut_off_before_an_epochs_evaluation_makes_up_for_it(
         patch.setattr(train, "finish_epoch", die)
         with pytest.raises(KeyboardInterrupt):
             train.fit(cut)
-    assert load_snapshot(tmp_path / "cut" / "state.pt")[0].step == 1
+    assert load_snapshot(tmp_path / "cut" / "state.pt")[0].step == 2
 
     resumed = make_run(tmp_path / "cut")
     train.resume(resumed)
@@ -62,6 +62,35 @@ def test_a_run_cut_off_before_an_epochs_evaluation_makes_up_for_it(
         assert torch.equal(value, resumed.bare.state_dict()[name]), name
     steps = [(tmp_path / f / "steps.csv").read_text() for f in ("whole", "cut")]
     assert steps[0] == steps[1]
+
+
+def test_a_run_whose_data_has_changed_does_not_go_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path, replace(OPTIONS, epochs=1))
+    train.fit(run)
+    other = make_run(tmp_path)
+    other.record["classes"] = [{"id": i, "name": f"digit {i}"} for i in range(10)]
+    with pytest.raises(UserError, match="cannot go on: its classes changed"):
+        train.resume(other)
+    fewer = make_run(tmp_path, replace(OPTIONS, held_out=0.8))
+    with pytest.raises(UserError, match="its training images changed"):
+        train.resume(fewer)
+
+
+def test_a_run_can_go_on_from_before_its_first_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", die)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(make_run(tmp_path))
+    resumed = make_run(tmp_path)
+    train.resume(resumed)
+    assert resumed.progress.step == 0
+    train.fit(resumed)
+    assert resumed.progress.step == 4
 
 
 def test_half_a_line_left_by_a_kill_is_cut_off(tmp_path: Path) -> None:

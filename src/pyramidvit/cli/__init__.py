@@ -42,12 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         say_error(str(error))
         return 2
-    except KeyboardInterrupt:
-        say_error("interrupted; a training run goes on with: pvt train --resume RUN_FOLDER")
-        return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left; there is nobody to tell
         return 1
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        say_error(f"cannot read or write{where}: {error.strerror or error}")
+        return 2
+    except KeyboardInterrupt:
+        say_error("interrupted; a training run goes on with: pvt train --resume RUN_FOLDER")
+        return 130
 
 
 def dispatch(arguments: list[str]) -> int:

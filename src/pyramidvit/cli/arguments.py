@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -11,6 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 from ..errors import UserError, nearest
 
 Options = TypeVar("Options")
+
+FLAGS = {"help", "json", "print_config"}  # options that take no value
 
 
 def build_parser(verb: str, description: str, example: str) -> ArgumentParser:
@@ -49,8 +52,11 @@ def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
     Raises:
         UserError: An unknown option; the nearest one is named.
     """
-    spelled = []
+    spelled: list[str] = []
     for word in arguments:
+        if spelled and spelled[-1].startswith("--") and spelled[-1][2:] in set(known) - FLAGS:
+            spelled.append(word)  # the value of the option before it
+            continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w.-]*)(=.*)?", word, flags=re.DOTALL)
         if not match or not (match[1] or match[3]):
             spelled.append(word)
@@ -58,7 +64,7 @@ def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
         dashes, name, value = match[1], match[2].replace("-", "_"), match[3] or ""
         if name in known:
             spelled.append(f"--{name}{value}")
-        elif dashes or "/" not in word:
+        elif dashes or not Path(word).exists():
             raise UserError(f"unknown option {match[2]}; nearest: {nearest(name, known)}")
         else:
             spelled.append(word)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from ..options import require
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 
@@ -44,6 +45,7 @@ def demo(options: DemoOptions) -> None:
     from .predict import PredictOptions, predict
     from .train import train
 
+    require(options, "epochs", options.epochs >= 1, "1 or more")
     folder = make_folder(options.output, "demo", "classification")
     settings = ClassificationOptions(recipe="digits", output=str(folder / "run"))
     changes = recipe_changes("digits", settings.model) | {"epochs": options.epochs}
@@ -75,7 +77,6 @@ def write_digits(folder: Path, count: int = 12) -> Path:
 
     from ..data.digits import load_digit_data
     from ..structures import ClassTarget
-    from ..tasks.classification.postprocess import describe_target
 
     data = load_digit_data(seed=0)
     source = data.splits["validation"]
@@ -85,6 +86,6 @@ def write_digits(folder: Path, count: int = 12) -> Path:
         sample = source[number * step]
         assert isinstance(sample.image, Image)
         assert isinstance(sample.target, ClassTarget)
-        truth = describe_target(sample.target, data.classes)
+        truth = data.classes.names[sample.target.label]
         sample.image.save(folder / f"{sample.origin.name}-{truth}.png")
     return folder

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError
+from ..options import require
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 
@@ -69,6 +70,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     """
     from pathlib import Path
 
+    from ..engine.broken import BrokenImages
     from ..engine.device import build_fabric, reading_processes
     from ..engine.evaluate import evaluate as score
     from ..engine.folders import check_output, make_folder
@@ -76,6 +78,9 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from ..engine.report import Reporter
     from ..files import write_atomically
     from .tasks import open_checkpoint
+
+    require(options, "batch_size", options.batch_size >= 1, "1 or more")
+    require(options, "devices", options.devices >= 1, "1 or more")
 
     check_output(options.output)
     opened = open_checkpoint(checkpoint, options.model)
@@ -97,7 +102,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         batch_size=options.batch_size,
         workers=workers,
         reporter=reporter,
-        max_broken=options.max_broken,
+        broken=BrokenImages(reporter, len(source), options.max_broken),
         show=32,
     )
     folder = Path()
@@ -120,14 +125,13 @@ def find_data(opened: "Opened", options: EvaluateOptions) -> "DataSet":
     """The data to score on, with labels numbered as the checkpoint's."""
     from .tasks import load_data
 
-    trained = opened.record.get("options", {})
-    place = options.data or trained.get("data")
-    if place is None and not opened.record:
+    trained = opened.trained_on
+    if options.data is None and trained is None:
         raise UserError("--data is needed: this checkpoint does not say what it was trained on")
     data = load_data(
-        place,
-        seed=int(trained.get("seed", 0)),
-        held_out=float(trained.get("held_out", 0.2)),
+        options.data or (trained.data if trained else None),
+        seed=trained.seed if trained else 0,
+        held_out=trained.held_out if trained else 0.2,
         classes=opened.classes if opened.named else None,
     )
     if len(data.classes) != len(opened.classes):
@@ -147,7 +151,7 @@ def pick_split(opened: "Opened", data: "DataSet", options: EvaluateOptions) -> s
     """Which part to score; what the model was trained on is never scored unasked."""
     split: str = options.split
     if split == "auto":
-        trained_on = opened.record.get("options", {}).get("data")
+        trained_on = opened.trained_on.data if opened.trained_on else None
         same = options.data is None or (
             trained_on is not None and same_place(trained_on, options.data)
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError
+from ..options import require
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 
@@ -68,6 +69,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..engine.report import Reporter
     from .tasks import open_checkpoint
 
+    require(options, "batch_size", options.batch_size >= 1, "1 or more")
     source = list_pictures(images)
     check_output(options.output)
     opened = open_checkpoint(checkpoint, options.model)
@@ -87,7 +89,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     folder = make_folder(options.output, "predictions", "predictions")
     failed = 0
     with (
-        (folder / "results.jsonl").open("w", encoding="utf-8") as file,
+        (folder / "results.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as file,
         reporter.progress("predict", len(source)) as bar,
     ):
         for name, result in results:

@@ -1,7 +1,6 @@
 """What the verbs share: tasks, data and checkpoints from what the user typed."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,6 +10,7 @@ from ..data.image_folder import load_image_folder
 from ..data.source import DataSet
 from ..errors import UserError
 from ..models import create_model
+from ..options import is_embedded
 from ..structures import Classes
 from ..task import Task
 from ..tasks.classification.config import ClassificationOptions
@@ -22,6 +22,15 @@ TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedOn:
+    """What a checkpoint remembers of its data: enough to find the held-out part again."""
+
+    data: str | None  # None: the digits
+    seed: int
+    held_out: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opened:
     """A checkpoint ready for use.
 
@@ -30,7 +39,7 @@ class Opened:
         classes: The label contract; of a foreign file, numbered names.
         named: False for a foreign file, which names no classes.
         input_record: What the model's input must be like.
-        record: The rest of our JSON record; empty for a foreign file.
+        trained_on: Which data it was trained on; None for a foreign file.
     """
 
     task: Task
@@ -38,7 +47,7 @@ class Opened:
     classes: Classes
     named: bool
     input_record: dict[str, Any]
-    record: dict[str, Any]
+    trained_on: TrainedOn | None
 
 
 def open_checkpoint(path: str, model: str | None) -> Opened:
@@ -56,12 +65,15 @@ def open_checkpoint(path: str, model: str | None) -> Opened:
         return open_foreign(path, checkpoint.state, model)
     try:
         record = checkpoint.record
+        trained = record["options"]
+        trained_on = TrainedOn(
+            data=None if trained["data"] is None else str(trained["data"]),
+            seed=int(trained["seed"]),
+            held_out=float(trained["held_out"]),
+        )
         task = TASKS[record["task"]]
         classes = Classes.from_records(record["classes"])
-        described = record["model"]
-        built = create_model(
-            described["name"], num_classes=len(classes), in_chans=int(described["in_chans"])
-        )
+        built = create_model(record["model"]["name"], num_classes=len(classes))
         input_record = record["input"]
         task.eval_transform(input_record)
     except UserError:
@@ -75,7 +87,7 @@ def open_checkpoint(path: str, model: str | None) -> Opened:
         classes=classes,
         named=True,
         input_record=input_record,
-        record=record,
+        trained_on=trained_on,
     )
 
 
@@ -94,7 +106,7 @@ def open_foreign(path: str, state: dict[str, Any], model: str | None) -> Opened:
         classes=Classes(names=tuple(f"class {k}" for k in range(count)), ids=tuple(range(count))),
         named=False,
         input_record=CLASSIFICATION.describe_input(ClassificationOptions()),
-        record={},
+        trained_on=None,
     )
 
 
@@ -102,6 +114,6 @@ def load_data(
     place: str | None, *, seed: int, held_out: float, classes: Classes | None = None
 ) -> DataSet:
     """The data at a place; None, or "digits" where there is no such folder, are the digits."""
-    if place is None or (place == "digits" and not Path(place).exists()):
+    if place is None or is_embedded(place):
         return load_digit_data(seed=seed, held_out=held_out)
     return load_image_folder(place, seed=seed, held_out=held_out, classes=classes)

@@ -1,6 +1,6 @@
 """`pvt train`: trains a model into a run folder, or goes on with a run that was cut off."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError, nearest, one_line
+from ..options import is_embedded
 from ..tasks.classification.config import (
     RECIPES,
     ClassificationOptions,
@@ -54,7 +55,7 @@ def make_parser() -> ArgumentParser:
 
 def pick_recipe(name: str, data: str | None) -> str:
     if name == "auto":
-        return "digits" if data is None else "light"
+        return "digits" if is_embedded(data) else "light"
     if name not in RECIPES:
         raise UserError(f"unknown recipe {name}; nearest: {nearest(name, RECIPES)}")
     return name
@@ -91,8 +92,12 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     if resumed is None:
         check_output(options.output)
     data = load_data(options.data, seed=options.seed, held_out=options.held_out)
+    place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
+    options = replace(options, data=place)  # found again from wherever one stands
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
+    if resumed is not None:
+        options = replace(options, pretrained=None)  # the snapshot holds all weights
     with Notes(reporter, "weights"):
         run = build_run(TASKS["classification"], options, data, fabric, reporter)
     announce(run, data, reporter)
@@ -122,7 +127,7 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
 
 def check_exists(data: str | None) -> None:
     """Answers a mistyped folder before anything heavy is imported."""
-    if data is not None:
+    if data is not None and not is_embedded(data):
         from ..data.image_folder import check_folder
 
         check_folder(Path(data))

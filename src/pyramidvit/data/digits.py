@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..structures import Classes, ClassTarget, Origin, Sample
@@ -28,11 +27,9 @@ class DigitSource:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Sample[Any]:
-        weights = torch.zeros(10)
-        weights[int(self.labels[index])] = 1
         return Sample(
             image=Image.fromarray(self.pictures[index]).convert("RGB"),
-            target=ClassTarget(weights=weights),
+            target=ClassTarget(label=int(self.labels[index])),
             origin=Origin(name=f"digit-{index:04d}", size=(8, 8)),
         )
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import UserError, nearest
 from ..structures import Classes, ClassTarget, Origin, Sample
 from .images import is_image, read_image
@@ -26,7 +24,6 @@ class FileSource:
 
     files: tuple[Path, ...]
     labels: tuple[int | None, ...]
-    num_classes: int
 
     def __len__(self) -> int:
         return len(self.files)
@@ -35,11 +32,7 @@ class FileSource:
         image = read_image(self.files[index])
         origin = Origin(name=str(self.files[index]), size=(image.height, image.width))
         label = self.labels[index]
-        target = None
-        if label is not None:
-            weights = torch.zeros(self.num_classes)
-            weights[label] = 1
-            target = ClassTarget(weights=weights)
+        target = None if label is None else ClassTarget(label=label)
         return Sample(image=image, target=target, origin=origin)
 
 
@@ -80,6 +73,8 @@ def load_image_folder(
         assert isinstance(source, FileSource)
         train, validation = hold_out([x or 0 for x in source.labels], held_out, seed)
         splits = {"all": source, "train": Subset(source, train)}
+        if not validation:
+            raise UserError(f"{root}: every class has one image only, so none can be held out")
         splits["validation"] = Subset(source, validation)
         summary += f", {len(train)} training and {len(validation)} held-out images (class folders)"
     else:
@@ -104,13 +99,17 @@ def find_parts(root: Path) -> dict[str, Path]:
     """The parts of a data folder: {"train": ..., "validation": ...}, or {"all": root}."""
     subfolders = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
     held = next((subfolders[name] for name in VALIDATION_NAMES if name in subfolders), None)
-    if "train" not in subfolders:
-        return {"all": root}
+    if "train" not in subfolders or not class_folders(subfolders["train"]):
+        return {"all": root}  # a class may be called "train" too: then it holds no class folders
     return {"train": subfolders["train"]} | ({"validation": held} if held else {})
 
 
 def class_folders(part: Path) -> list[str]:
-    return sorted(p.name for p in part.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = sorted(p.name for p in part.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for name in names:
+        if name != name.encode(errors="replace").decode():
+            raise UserError(f"{part}: the folder name {name!r} is not valid UTF-8; rename it")
+    return names
 
 
 def check_classes(root: Path, folders: list[str]) -> None:
@@ -143,7 +142,7 @@ def list_files(part: Path, classes: Classes, *, known_from: str) -> FileSource:
         labels += [label or 0] * len(found)
     if not files:
         raise UserError(f"{part} holds no images in its class folders")
-    return FileSource(tuple(files), tuple(labels), len(classes))
+    return FileSource(tuple(files), tuple(labels))
 
 
 def pictures_below(folder: Path) -> list[Path]:

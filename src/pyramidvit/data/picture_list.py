@@ -17,7 +17,7 @@ def list_pictures(places: Sequence[str]) -> FileSource:
     files: dict[Path, None] = {}
     for place in places:
         files.update(dict.fromkeys(pictures_at(place)))
-    return FileSource(tuple(files), (None,) * len(files), num_classes=0)
+    return FileSource(tuple(files), (None,) * len(files))
 
 
 def pictures_at(place: str) -> list[Path]:
@@ -32,4 +32,4 @@ def pictures_at(place: str) -> list[Path]:
     matches = [Path(match) for match in sorted(glob.glob(place, recursive=True))]  # noqa: PTH207
     if not matches:
         raise UserError(f"no such image, folder or pattern: {place}")
-    return [file for match in matches for file in (pictures_at(str(match)))]
+    return [file for m in matches for file in (pictures_below(m) if m.is_dir() else [m])]

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import torch
+
 from ..data.images import BrokenImage
 from ..errors import UserError
 from .report import Reporter
@@ -29,15 +31,25 @@ class BrokenImages:
                 self.seen[error.path] = error.reason
                 self.reporter.say("skipped", str(error))
 
-    def check(self, total: int) -> None:
-        """Refuses to go on with too many; `total` must be the same in all processes.
+    def check(self) -> None:
+        """Refuses to go on with too many; a single one always passes.
 
         Raises:
             UserError: The share of unreadable images is above the limit.
         """
-        if total > self.most * self.count:
-            named = [f" (the first is {path}: {why})" for path, why in self.seen.items()]
+        if len(self.seen) > max(1, self.most * self.count):
+            path, why = next(iter(self.seen.items()))
             raise UserError(
-                f"{total} of {self.count} images cannot be read, more than {self.most:.0%}"
-                f"{''.join(named[:1])}: mend or remove them, or allow more with --max_broken"
+                f"{len(self.seen)} of {self.count} images cannot be read, more than"
+                f" {self.most:.0%} (the first is {path}: {why}): mend or remove them, or allow"
+                f" more with --max_broken"
             )
+
+    def share(self, ranks: int) -> None:
+        """Lets every process know of the files that the others met, and checks."""
+        if ranks > 1:
+            gathered: list[dict[str, str]] = [{}] * ranks
+            torch.distributed.all_gather_object(gathered, self.seen)
+            for seen in gathered:
+                self.note(BrokenImage(path, why) for path, why in sorted(seen.items()))
+        self.check()

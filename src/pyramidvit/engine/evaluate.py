@@ -42,7 +42,7 @@ def evaluate(
     batch_size: int,
     workers: int,
     reporter: Reporter,
-    max_broken: float = 0.05,
+    broken: BrokenImages,
     show: int = 0,
 ) -> Evaluation:
     """Scores a model; it is left in the mode, training or not, that it came in.
@@ -56,8 +56,8 @@ def evaluate(
         input_record: What the model's input must be like.
         batch_size: Images a step and process.
         workers: Reading processes for each process.
-        reporter: Shows progress and names unreadable images.
-        max_broken: Share of unreadable images from which on the evaluation is refused.
+        reporter: Shows progress.
+        broken: Names unreadable images, and refuses too many.
         show: How many images to keep for a page of pictures, spread over the data.
 
     Raises:
@@ -69,7 +69,6 @@ def evaluate(
         source, transform, batch_size=batch_size, workers=workers, rank=rank, ranks=ranks
     )
     metrics = task.metrics(len(classes))
-    broken = BrokenImages(reporter, len(source), max_broken)
     result = Evaluation(figures={}, metrics=metrics)
     every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
     training = model.training
@@ -79,7 +78,7 @@ def evaluate(
         for batch, errors in loader:
             broken.note(errors)
             if ranks == 1:
-                broken.check(len(broken.seen))
+                broken.check()
             bar.advance()
             if batch is None:
                 continue
@@ -92,7 +91,7 @@ def evaluate(
                 result.shown.append(page_entry(task, outputs, batch, i, classes, input_record))
             seen += len(batch.images)
     model.train(training)
-    broken.check(int(add_up(fabric, torch.tensor(len(broken.seen)))))
+    broken.share(ranks)
     for name, value in metrics.sums.items():
         metrics.sums[name] = add_up(fabric, value)
     result.figures = metrics.compute()

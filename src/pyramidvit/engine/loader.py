@@ -146,9 +146,10 @@ class TrainingBatches(Sampler[list[Key]]):
             )
         self.count, self.seed, self.repeats = count, seed, repeats
         self.rank, self.ranks = rank, ranks
-        self.batch_size = min(batch_size, count - count % (2 * ranks))
         self.epoch, self.start = 0, 0
-        self.steps = len(self.order()) // self.batch_size if self.batch_size else 0
+        drawn = len(self.order())
+        self.batch_size = min(batch_size, drawn - drawn % (2 * ranks))
+        self.steps = drawn // self.batch_size if self.batch_size else 0
         if not self.steps:
             raise UserError(f"{count} training images are too few for {ranks} processes")
 

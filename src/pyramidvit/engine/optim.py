@@ -11,16 +11,16 @@ from torch.optim import AdamW
 from ..options import TrainOptions
 
 
-def build_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
+def build_optimizer(model: nn.Module, options: TrainOptions, batch_size: int) -> AdamW:
     """AdamW; no weight decay on biases, other 1-D parameters, and what the model names."""
     without: set[str] = getattr(model, "no_weight_decay", set)()
     groups = param_groups_weight_decay(model, options.weight_decay, no_weight_decay_list=without)
-    return AdamW(groups, lr=peak_rate(options), fused=True)
+    return AdamW(groups, lr=peak_rate(options, batch_size), fused=True)
 
 
-def peak_rate(options: TrainOptions) -> float:
+def peak_rate(options: TrainOptions, batch_size: int) -> float:
     """The learning rate, in proportion to the batch size where the options ask for that."""
-    return options.lr * (options.batch_size / options.lr_batch if options.lr_batch else 1)
+    return options.lr * (batch_size / options.lr_batch if options.lr_batch else 1)
 
 
 def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callable[[int], None]:

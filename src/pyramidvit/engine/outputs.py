@@ -78,9 +78,8 @@ def write_samples(run: Run) -> None:
     """Draws the first training batch as the model will see it, as `samples.png`."""
     options, task, classes = run.options, run.task, run.data.classes
     source = run.data.splits["train"]
-    transform = task.train_transform(options)
     run.batches.epoch, run.batches.start = 0, 0
-    loader = training_loader(source, transform, run.batches, seed=options.seed, workers=0)
+    loader = training_loader(source, run.transform, run.batches, seed=options.seed, workers=0)
     delivery = next(iter(loader))
     if delivery.batch is None:
         return

@@ -6,27 +6,25 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..files import write_atomically
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called "$a_$"
 GREEN, RED = "#1b7837", "#b2182b"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, dpi=110, format="png")
-    plt.close(figure)
     write_atomically(path, content.getvalue())
 
 
 def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> None:
     """Losses, the deciding figure and the learning rate over the epochs."""
     epochs = [row["epoch"] for row in history]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     left.plot(epochs, [row["train_loss"] for row in history], label="training (augmented)")
     left.plot(epochs, [row["loss"] for row in history], label="validation")
     left.set(xlabel="epoch", title="loss")
@@ -55,13 +53,8 @@ def draw_page(
     """A page of pictures [H, W, 3] with a line over each: green if right, red if wrong."""
     columns = min(8, max(1, len(pictures)))
     rows = -(-max(1, len(pictures)) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(1.7 * columns, 1.95 * rows + 0.4),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(1.7 * columns, 1.95 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title)
     for axes in grid.flat:
         axes.axis("off")

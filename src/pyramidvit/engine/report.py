@@ -1,8 +1,8 @@
 """What a run says: to the terminal, and word for word to its log file."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Reporter:
 
     def say(self, key: str, text: str) -> None:
         """Prints "key   text"."""
-        line = f"{key:<{KEY_WIDTH}}{text}"
+        line = f"{key:<{KEY_WIDTH}}{text}".encode(errors="backslashreplace").decode()
         self.console.print(f" {line}", markup=False)
         self.write(line)
 
@@ -44,8 +44,8 @@ class Reporter:
         if self.log is None:
             self.early.append(stamped)
             return
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(stamped)
+        with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+            file.write(stamped)  # on a full disk the weights matter, not the log
 
     def open_log(self, path: Path) -> None:
         """Sends all lines to a file from now on, those said so far included."""
@@ -55,7 +55,7 @@ class Reporter:
                 file.writelines(self.early)
         self.early = []
 
-    @contextmanager
+    @contextlib.contextmanager
     def progress(self, name: str, total: int) -> Iterator["Bar"]:
         """A live bar for a piece of work of `total` parts."""
         bar = Progress(

@@ -12,9 +12,10 @@ from torch import nn
 
 from .. import __version__
 from ..data.source import DataSet
+from ..errors import UserError
 from ..options import TrainOptions
 from ..task import Task
-from .loader import TrainingBatches, seed_all
+from .loader import TrainingBatches, Transform, seed_all
 from .optim import build_optimizer, build_schedule
 from .report import Reporter
 from .snapshot import Progress
@@ -30,6 +31,7 @@ class Run:
         model: As Fabric wraps it; `bare` is the same without the wrapping.
         averaged: The moving average of the weights, where the options ask for one.
         batches: Which samples each update of this process takes.
+        transform: From a sample to an augmented one.
         set_rate: Sets the learning rate for an update, by its number.
         input_record: What the checkpoints say of the model's input.
         record: What else they say: task, model, classes, data.
@@ -47,11 +49,23 @@ class Run:
     optimizer: Any
     averaged: ModelEmaV3 | None
     batches: TrainingBatches
+    transform: Transform
     set_rate: Callable[[int], None]
     input_record: dict[str, Any]
     record: dict[str, Any]
     progress: Progress
     folder: Path
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        return {
+            "model": self.record["model"],
+            "classes": self.record["classes"],
+            "training images": len(self.data.splits["train"]),
+            "updates an epoch": self.batches.steps,
+            "averaged weights": self.averaged is not None,
+        }
 
     @property
     def judged(self) -> nn.Module:
@@ -75,14 +89,17 @@ def build_run(
         len(data.splits["train"]),
         options.batch_size,
         seed=options.seed,
-        repeats=getattr(options, "repeats", 1),
+        repeats=options.repeats,
         rank=fabric.global_rank,
         ranks=fabric.world_size,
     )
+    if not len(data.splits["validation"]):
+        raise UserError(f"{data.name} has no validation images")
+    transform = task.train_transform(options)
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out
-    optimizer = build_optimizer(bare, options)
+    optimizer = build_optimizer(bare, options, batches.batch_size)
     model, optimizer = fabric.setup(bare, optimizer)
     averaged = ModelEmaV3(bare, decay=options.ema, use_warmup=True) if options.ema else None
     input_record = task.describe_input(options)
@@ -97,6 +114,7 @@ def build_run(
         optimizer=optimizer,
         averaged=averaged,
         batches=batches,
+        transform=transform,
         set_rate=build_schedule(optimizer, options, batches.steps),
         input_record=input_record,
         record={

@@ -51,6 +51,8 @@ def load_snapshot(path: Path) -> tuple[Progress, dict[str, Any]]:
         raise UserError(f"nothing to go on from: {path} does not exist")
     try:
         parts = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"progress", "identity", "model", "optimizer"} <= set(parts):
+            raise ValueError("parts are missing")
         return Progress(**parts.pop("progress")), parts
     except Exception as error:  # a damaged file can fail anywhere in the reader
         raise UserError(f"{path} is damaged: {one_line(error)}") from error

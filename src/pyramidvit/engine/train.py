@@ -39,34 +39,43 @@ def fit(run: Run) -> None:
     ranks = run.fabric.world_size
     workers = reading_processes(options.workers, in_memory=run.data.in_memory, ranks=ranks)
     source = run.data.splits["train"]
-    transform = run.task.train_transform(options)
-    loader = training_loader(source, transform, run.batches, seed=options.seed, workers=workers)
+    loader = training_loader(source, run.transform, run.batches, seed=options.seed, workers=workers)
     mix = run.task.mix(options, len(run.data.classes))
     broken = BrokenImages(run.reporter, len(source), options.max_broken)
     broken.seen = progress.broken
+    unseen = BrokenImages(run.reporter, len(run.data.splits["validation"]), options.max_broken)
     writer = SummaryWriter(run.folder, purge_step=progress.step) if run.reporter.speaks else None
 
-    for epoch in range(progress.step // steps, options.epochs):
-        run.batches.epoch, run.batches.start = epoch, progress.step % steps
+    if not progress.step:
+        save_state(run)  # so that a run cut off at any time can go on
+
+    for epoch in range(len(progress.history), options.epochs):
+        run.batches.epoch, run.batches.start = epoch, progress.step - epoch * steps
         started, first = time.perf_counter(), progress.step
         with run.reporter.progress(f"epoch {epoch + 1}/{options.epochs}", steps) as bar:
             for delivery in loader:
                 broken.note(delivery.broken)
                 if ranks == 1:
-                    broken.check(len(broken.seen))
+                    broken.check()
                 row = train_step(run, delivery, mix)
-                bar.advance(f"loss {row['loss']:.3f}", to=progress.step - epoch * steps)
+                speed = images_per_second(run, first, started)
+                figures = f"loss {row['loss']:.3f}  {speed:.0f} images/s"
+                bar.advance(figures, to=progress.step - epoch * steps)
                 if writer is not None:
                     write_step(run, row, writer)
-                # After the last update of an epoch only with its evaluation: see finish_epoch.
-                if progress.step % options.checkpoint_steps == 0 and progress.step % steps:
+                if progress.step % options.checkpoint_steps == 0:
                     save_state(run)
-        seconds = time.perf_counter() - started
-        speed = (progress.step - first) * run.batches.batch_size / seconds
-        broken.check(int(over_processes(run.fabric, len(broken.seen), "max")))
-        finish_epoch(run, epoch, speed, workers, writer)
+        speed = images_per_second(run, first, started)
+        broken.share(ranks)
+        save_state(run)  # an evaluation that fails, on a broken image say, costs no training
+        finish_epoch(run, epoch, speed, workers, unseen, writer)
     if writer is not None:
         writer.close()
+
+
+def images_per_second(run: Run, first: int, started: float) -> float:
+    seconds = time.perf_counter() - started
+    return (run.progress.step - first) * run.batches.batch_size / seconds
 
 
 def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
@@ -82,7 +91,7 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     run.model.train()
     outputs = run.model(batch.images)
     total = torch.stack(list(run.task.loss(outputs, batch).values())).sum()
-    loss = over_processes(fabric, total.detach(), "mean")
+    loss = mean_over_processes(fabric, total.detach())
     check_finite(run, "loss", loss)
 
     run.optimizer.zero_grad()
@@ -99,12 +108,10 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     return {"step": progress.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
 
 
-def over_processes(fabric: Fabric, value: Tensor | float, operation: str) -> float:
-    """The mean or the maximum of a number over all processes."""
+def mean_over_processes(fabric: Fabric, value: Tensor) -> float:
     if fabric.world_size == 1:
         return float(value)
-    value = torch.as_tensor(value, device=fabric.device, dtype=torch.float32)
-    reduced = fabric.all_reduce(value, reduce_op=operation)
+    reduced = fabric.all_reduce(value, reduce_op="mean")
     assert isinstance(reduced, Tensor)
     return float(reduced)
 
@@ -119,7 +126,12 @@ def check_finite(run: Run, name: str, value: float) -> None:
 
 
 def finish_epoch(
-    run: Run, epoch: int, speed: float, workers: int, writer: SummaryWriter | None
+    run: Run,
+    epoch: int,
+    speed: float,
+    workers: int,
+    broken: BrokenImages,
+    writer: SummaryWriter | None,
 ) -> None:
     """Evaluates, and has everything written."""
     progress, best = run.progress, run.task.best
@@ -133,7 +145,7 @@ def finish_epoch(
         batch_size=min(run.options.batch_size, EVALUATION_BATCH),
         workers=workers,
         reporter=run.reporter,
-        max_broken=run.options.max_broken,
+        broken=broken,
         show=SHOWN,
     )
     progress.history.append(
@@ -159,7 +171,8 @@ def save_state(run: Run) -> None:
     """Writes the snapshot that `resume` goes on from; only the first process does."""
     if not run.reporter.speaks:
         return
-    parts = {"model": run.bare.state_dict(), "optimizer": run.optimizer.state_dict()}
+    parts: dict[str, Any] = {"identity": run.identity, "model": run.bare.state_dict()}
+    parts["optimizer"] = run.optimizer.state_dict()
     if run.averaged is not None:
         parts["averaged"] = run.averaged.module.state_dict()
     save_snapshot(run.folder / "state.pt", run.progress, parts)
@@ -169,9 +182,15 @@ def resume(run: Run) -> None:
     """Puts a run back to its last snapshot, its tables included.
 
     Raises:
-        UserError: There is no snapshot, or it is damaged.
+        UserError: There is no snapshot, it is damaged, or the data is not what it was.
     """
     run.progress, parts = load_snapshot(run.folder / "state.pt")
+    for name, value in run.identity.items():
+        if parts["identity"].get(name) != value:
+            raise UserError(
+                f"{run.folder} cannot go on: its {name} changed since it was cut off"
+                f" (was {str(parts['identity'].get(name))[:80]}, is {str(value)[:80]})"
+            )
     run.bare.load_state_dict(parts["model"])
     run.optimizer.load_state_dict(parts["optimizer"])
     if run.averaged is not None:

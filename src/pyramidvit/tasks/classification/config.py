@@ -23,7 +23,6 @@ class ClassificationOptions(TrainOptions):
         mixup: Alpha of Mixup; 0 for none.
         cutmix: Alpha of CutMix; 0 for none.
         label_smoothing: Share of each target spread over all classes.
-        repeats: Times that an epoch draws each image (repeated augmentation).
         drop_path_rate: Stochastic depth; -1 takes the model's published rate.
         held_out: Share of each class held out, where the data has no validation part.
     """
@@ -40,7 +39,6 @@ class ClassificationOptions(TrainOptions):
     mixup: float = 0.0
     cutmix: float = 0.0
     label_smoothing: float = 0.1
-    repeats: int = 1
     drop_path_rate: float = -1.0
     held_out: float = 0.2
 
@@ -114,7 +112,6 @@ def check_options(options: ClassificationOptions) -> None:
     for name in ("rotate", "mixup", "cutmix"):
         require(options, name, getattr(options, name) >= 0, "0 or more")
     require(options, "held_out", 0 < options.held_out < 1, "between 0 and 1")
-    require(options, "repeats", options.repeats >= 1, "1 or more")
     rate = options.drop_path_rate
     require(options, "drop_path_rate", rate == -1 or 0 <= rate < 1, "-1, or from 0 to below 1")
     mixes = options.mixup > 0 or options.cutmix > 0

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...structures import Batch, ClassTarget
+from ...structures import Batch, MixedTarget
 
 
-def loss(logits: Tensor, batch: Batch[ClassTarget]) -> dict[str, Tensor]:
+def loss(logits: Tensor, batch: Batch[MixedTarget]) -> dict[str, Tensor]:
     """Mean over the batch of -sum(weights * log softmax(logits)), in float32.
 
     Args:

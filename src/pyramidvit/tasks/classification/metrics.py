@@ -31,13 +31,12 @@ class ClassificationMetrics:
 
     def update(self, logits: Tensor, batch: Batch[ClassTarget]) -> None:
         """Adds a batch of logits [B, K]."""
-        k = self.num_classes
-        logits = logits.detach().double().cpu()
-        labels = torch.stack([t.weights for t in batch.targets]).argmax(1).cpu()  # [B]
-        top = logits.topk(min(5, k)).indices  # [B, 5]
-        cells = (labels * k + top[:, 0]).bincount(minlength=k * k)
+        logits = logits.detach().cpu().double()
+        labels = torch.tensor([t.label for t in batch.targets])  # [B]
+        top = logits.topk(min(5, self.num_classes)).indices  # [B, 5]
         losses = F.cross_entropy(logits, labels, reduction="none")
-        self.sums["confusion"] += cells.view(k, k)
+        ones = torch.ones_like(labels)
+        self.sums["confusion"].index_put_((labels, top[:, 0]), ones, accumulate=True)
         self.sums["in_top5"] += (top == labels[:, None]).any(1).sum()
         self.sums["loss"] += (losses / self.LOSS_UNIT).round().long().sum()
 

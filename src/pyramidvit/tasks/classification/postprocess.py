@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...structures import Batch, Classes, ClassPrediction, ClassTarget
+from ...structures import Batch, Classes, ClassPrediction, ClassTarget, MixedTarget
 
 
 def postprocess(logits: Tensor, batch: Batch[Any]) -> tuple[ClassPrediction, ...]:
@@ -30,13 +30,12 @@ def caption(
     line = f"{classes.names[best]} {float(prediction.scores[best]):.2f}"
     if target is None:
         return line, None
-    truth = int(target.weights.argmax())
+    truth = target.label
     return (line, True) if truth == best else (f"{line}, is {classes.names[truth]}", False)
 
 
-def describe_target(target: ClassTarget, classes: Classes) -> str:
+def describe_target(target: MixedTarget, classes: Classes) -> str:
     """The class of a training image, or of a mixed one both: "cat 0.7 + dog 0.3"."""
-    shares = target.weights - target.weights.min()  # without what smoothing spread over all
-    weights, labels = (shares / shares.sum()).topk(2)
+    weights, labels = target.weights.topk(2)
     (first, second), (a, b) = weights.tolist(), (classes.names[int(k)] for k in labels)
-    return a if second < 0.01 else f"{a} {first:.1f} + {b} {second:.1f}"
+    return a if second < 0.1 else f"{a} {first:.1f} + {b} {second:.1f}"

@@ -5,11 +5,12 @@ flip, RandAugment, normalisation, random erasing.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL.Image import Image, Resampling
 from PIL.Image import new as new_image
 from timm.data.auto_augment import posterize, rand_augment_transform
@@ -18,7 +19,8 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from ...structures import Batch, ClassTarget, Sample
+from ...errors import UserError
+from ...structures import Batch, ClassTarget, MixedTarget, Sample
 from .config import ClassificationOptions
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, of values from 0 to 1
@@ -65,14 +67,24 @@ def train_transform(options: ClassificationOptions) -> Transform:
             "img_mean": fill,
             "interpolation": Resampling.BICUBIC,
         }
-        augment = rand_augment_transform(options.rand_augment, settings)
-        for op in augment.ops:
-            op.aug_fn = black_at_zero_bits if op.aug_fn is posterize else op.aug_fn
+        augment = build_rand_augment(options.rand_augment, settings)
         steps.append(augment)
     steps.append(normalise(MEAN, STD))
     if options.random_erasing:
         steps.append(RandomErasing(options.random_erasing, mode="pixel", device="cpu"))
-    return on_image(v2.Compose(steps))
+    return OnImage(v2.Compose(steps))
+
+
+def build_rand_augment(description: str, settings: dict[str, Any]) -> Any:
+    try:
+        augment = rand_augment_transform(description, settings)
+    except (AssertionError, LookupError, ValueError) as error:
+        raise UserError(
+            f"--rand_augment must be like rand-m9-mstd0.5-inc1, got {description}"
+        ) from error
+    for op in augment.ops:
+        op.aug_fn = black_at_zero_bits if op.aug_fn is posterize else op.aug_fn
+    return augment
 
 
 def black_at_zero_bits(image: Image, bits: int, **_: Any) -> Image:
@@ -82,17 +94,17 @@ def black_at_zero_bits(image: Image, bits: int, **_: Any) -> Image:
 
 
 def eval_transform(record: dict[str, Any]) -> Transform:
-    """Resizes the short side and takes the centre, after a checkpoint's input record."""
-    size = int(record["size"])
-    return on_image(
-        v2.Compose(
-            [
-                v2.Resize(int(size / record["crop_share"]), interpolation=BICUBIC),
-                v2.CenterCrop(size),
-                normalise(record["mean"], record["std"]),
-            ]
-        )
-    )
+    """Resizes the short side and takes the centre, after a checkpoint's input record.
+
+    Raises:
+        ValueError: The record does not describe an input.
+    """
+    size, share = int(record["size"]), float(record["crop_share"])
+    mean, std = (tuple(float(x) for x in record[name]) for name in ("mean", "std"))
+    if size < 32 or not 0 < share <= 1 or not len(mean) == len(std) == 3 or min(std) <= 0:
+        raise ValueError(f"no usable input: {record}")
+    resize = v2.Resize(int(size / share), InterpolationMode(record["interpolation"]))
+    return OnImage(v2.Compose([resize, v2.CenterCrop(size), normalise(mean, std)]))
 
 
 def normalise(mean: Any, std: Any) -> v2.Compose:
@@ -101,40 +113,39 @@ def normalise(mean: Any, std: Any) -> v2.Compose:
     )
 
 
-def on_image(transform: Callable[[Any], Tensor]) -> Transform:
-    return lambda sample: replace(sample, image=transform(sample.image))
+@dataclass(frozen=True)
+class OnImage:
+    """Applies a transform to a sample's image; a class, so that reading processes can get it."""
+
+    transform: Callable[[Any], Tensor]
+
+    def __call__(self, sample: Sample[Any]) -> Sample[Any]:
+        return replace(sample, image=self.transform(sample.image))
 
 
 def mix(
     options: ClassificationOptions, num_classes: int
-) -> Callable[[Batch[ClassTarget]], Batch[ClassTarget]]:
+) -> Callable[[Batch[ClassTarget]], Batch[MixedTarget]]:
     """Mixup, CutMix and label smoothing on a training batch; numpy's generator decides."""
-    if not options.mixup and not options.cutmix:
-        return lambda batch: smooth(batch, options.label_smoothing)
+    smoothing = options.label_smoothing
     mixup = Mixup(
         mixup_alpha=options.mixup,
         cutmix_alpha=options.cutmix,
-        label_smoothing=options.label_smoothing,
+        label_smoothing=smoothing,
         num_classes=num_classes,
     )
 
-    def mixed(batch: Batch[ClassTarget]) -> Batch[ClassTarget]:
-        labels = torch.stack([t.weights for t in batch.targets]).argmax(1)
-        images, weights = mixup(batch.images.clone(), labels)
-        targets = tuple(ClassTarget(weights=w) for w in weights)
-        return replace(batch, images=images, targets=targets)
+    def mixed(batch: Batch[ClassTarget]) -> Batch[MixedTarget]:
+        images = batch.images
+        labels = torch.tensor([t.label for t in batch.targets], device=images.device)
+        if options.mixup or options.cutmix:
+            images, weights = mixup(images.clone(), labels)  # [B, K]
+        else:
+            weights = F.one_hot(labels, num_classes) * (1 - smoothing) + smoothing / num_classes
+        targets = tuple(MixedTarget(weights=row) for row in weights)
+        return Batch(images=images, sizes=batch.sizes, targets=targets, origins=batch.origins)
 
     return mixed
-
-
-def smooth(batch: Batch[ClassTarget], share: float) -> Batch[ClassTarget]:
-    """Spreads a share of each target over all classes."""
-    if not share:
-        return batch
-    targets = (
-        ClassTarget(weights=t.weights * (1 - share) + share / len(t.weights)) for t in batch.targets
-    )
-    return replace(batch, targets=tuple(targets))
 
 
 def denormalise(image: Tensor, record: dict[str, Any]) -> np.ndarray:
