@@ -12,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by timm and transformers when they ar
 # Read when torch is imported: its threads sleep while they wait, or a machine that is busy with
 # something else runs these tests ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process of tests for each core
 
 
 @pytest.fixture(scope="session", autouse=True)
