@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         say_error(f"cannot read or write{where}: {error.strerror or error}")
         return 2
-    except KeyboardInterrupt:
-        say_error("interrupted; a training run goes on with: pvt train --resume RUN_FOLDER")
+    except KeyboardInterrupt as interrupt:
+        say_error(f"interrupted; {interrupt}".removesuffix("; "))
         return 130
 
 

@@ -35,6 +35,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser.parse_args(spelled)
+    except UnicodeDecodeError as error:
+        raise UserError("the file given to --config is not text") from error
     except ArgumentError as error:
         raise UserError(plain_message(str(error), option_names(parser))) from error
 
@@ -77,6 +79,9 @@ def plain_message(message: str, known: Sequence[str]) -> str:
     foreign = re.search(r"Option '(\w+)' is not accepted", text)
     if foreign:  # an unknown key in a YAML file
         return f"unknown option {foreign[1]}; nearest: {nearest(foreign[1], known)}"
+    stray = re.fullmatch(r"unrecognized arguments: (\S+)", text)
+    if stray and "data" in known and Path(stray[1]).exists():
+        return f"{text}; did you mean --data {stray[1]}?"
     text = re.sub(r"^(error: )?(Parser key|Validation failed:?) *", "", text)
     text = re.sub(r"^\"(\w+)\": ", r"--\1: ", text)
     text = re.sub(r"Expected a <class '(\w+)'>\. Got value: ", r"must be \1, got ", text)

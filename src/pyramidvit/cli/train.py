@@ -121,6 +121,9 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     except UserError as error:
         reporter.write(f"error: {error}")
         raise
+    except KeyboardInterrupt:
+        reporter.write(f"interrupted after update {run.progress.step}")
+        raise KeyboardInterrupt(f"go on with: pvt train --resume {run.folder}") from None
     conclude(run, reporter)
     return run.folder
 
@@ -146,7 +149,8 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
     reporter.say(
         "recipe",
         f"{options.recipe}: {options.epochs} epochs, AdamW, lr {run.optimizer.defaults['lr']:.2g},"
-        f" batch {run.batches.batch_size}, {options.image_size} px (--recipe, --epochs, ...)",
+        f" batch {run.batches.batch_size} ({run.batches.steps} updates an epoch),"
+        f" {options.image_size} px (--recipe, --epochs, ...)",
     )
     import torch
 

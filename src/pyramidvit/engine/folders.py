@@ -30,10 +30,8 @@ def check_output(wanted: str | None) -> None:
     """
     folder = Path(wanted or ".")
     if wanted is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(
-            f"{folder} exists and is not empty; name another --output, or go on with a run that was"
-            f" cut off by --resume"
-        )
+        what = "exists and is not empty" if folder.is_dir() else "is a file"
+        raise UserError(f"{folder} {what}; name another --output (train: or --resume that run)")
 
 
 def make_folder(wanted: str | None, parent: str, stem: str) -> Path:

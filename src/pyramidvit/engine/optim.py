@@ -1,5 +1,6 @@
 """The optimizer and the learning rate's course, from timm's and torch's parts."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callabl
     By epoch it is the reference's schedule, which is moved after an epoch with that epoch's number,
     so that the first two epochs both run at `warmup_lr` (classification/main.py).
     """
+    # timm warns that a run of one update has nothing to anneal, which is as it should be.
+    logging.getLogger("timm.scheduler").setLevel(logging.ERROR)
     unit = 1 if options.lr_by == "epoch" else steps
     cosine = CosineLRScheduler(
         optimizer,

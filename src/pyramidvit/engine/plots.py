@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..files import write_atomically
 
@@ -25,25 +26,25 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.plot(epochs, [row["train_loss"] for row in history], label="training (augmented)")
-    left.plot(epochs, [row["loss"] for row in history], label="validation")
+    marker = "." if len(epochs) < 60 else ""
+    training = [row["train_loss"] for row in history]
+    left.plot(epochs, training, marker=marker, label="training (augmented)")
+    left.plot(epochs, [row["loss"] for row in history], marker=marker, label="validation")
     left.set(xlabel="epoch", title="loss")
     left.legend()
     values = [row[best] for row in history]
     top = int(np.argmax(values))
-    middle.plot(epochs, values, marker="." if len(epochs) < 60 else "")
+    middle.plot(epochs, values, marker=marker)
+    middle.margins(y=0.12)
     middle.plot(epochs[top], values[top], "o", color=RED)
-    middle.annotate(
-        f"{values[top]:.2f}",
-        (epochs[top], values[top]),
-        xytext=(4, -12),
-        textcoords="offset points",
-    )
+    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+    middle.annotate(f"{values[top]:.2f}", (epochs[top], values[top]), **place)
     middle.set(xlabel="epoch", title=f"validation {best} (%)")
-    right.plot(epochs, [row["lr"] for row in history])
+    right.plot(epochs, [row["lr"] for row in history], marker=marker)
     right.set(xlabel="epoch", title="learning rate")
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save_figure(figure, path)
 
 

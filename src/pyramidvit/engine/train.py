@@ -186,10 +186,11 @@ def resume(run: Run) -> None:
     """
     run.progress, parts = load_snapshot(run.folder / "state.pt")
     for name, value in run.identity.items():
-        if parts["identity"].get(name) != value:
+        was = parts["identity"].get(name)
+        if was != value:
             raise UserError(
                 f"{run.folder} cannot go on: its {name} changed since it was cut off"
-                f" (was {str(parts['identity'].get(name))[:80]}, is {str(value)[:80]})"
+                f" ({difference(was, value)}): put the data back as it was, or start anew"
             )
     run.bare.load_state_dict(parts["model"])
     run.optimizer.load_state_dict(parts["optimizer"])
@@ -197,3 +198,11 @@ def resume(run: Run) -> None:
         run.averaged.module.load_state_dict(parts["averaged"])
     if run.reporter.speaks:
         cut_steps(run.folder / "steps.csv", run.progress.step)
+
+
+def difference(was: Any, now: Any) -> str:
+    """How two values differ; of lists of records, the names that went and came."""
+    if isinstance(was, list) and isinstance(now, list):
+        gone, new = ([r["name"] for r in a if r not in b] for a, b in ((was, now), (now, was)))
+        return f"gone: {', '.join(gone[:5]) or 'none'}; new: {', '.join(new[:5]) or 'none'}"
+    return f"was {was}, is {now}"

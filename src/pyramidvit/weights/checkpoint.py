@@ -74,6 +74,10 @@ def read_safetensors(path: Path) -> Checkpoint:
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not start.startswith((b"PK", b"\x80")):  # torch's zip archive, or a bare pickle
+        raise UserError(f"{path} is not a checkpoint file")
     try:
         # The reference's training checkpoints carry their arguments as a Namespace: inert data.
         with torch.serialization.safe_globals([argparse.Namespace]):
