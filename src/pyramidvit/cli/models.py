@@ -1,8 +1,10 @@
 """`pvt models`: the models with their sizes, their cost at an image size, and published figures."""
 
+import fnmatch
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
@@ -10,8 +12,12 @@ from ..errors import UserError, nearest
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 
+if TYPE_CHECKING:
+    from ..weights.catalog import Published
+
 DESCRIPTION = """Lists the models: parameters with the 1000-class head, GFLOPs by the papers' rule
-(one multiply-add is one FLOP, attention included), published ImageNet-1K top-1 accuracy."""
+(one multiply-add is one FLOP, attention included), published ImageNet-1K top-1 accuracy.
+With --weights it lists the published weights instead, and which of them are on this machine."""
 
 # The papers' Table 2 and the official README, which corrects PVTv2-B3 from 83.2 to 83.1.
 PUBLISHED_TOP1 = {
@@ -43,6 +49,9 @@ class ModelsOptions:
 def run(arguments: list[str]) -> None:
     parsed = parse(make_parser(), arguments)
     options = to_options(ModelsOptions, parsed)
+    if parsed.weights:
+        list_weights(parsed.pattern, as_json=parsed.json)
+        return
     rows = describe_models(parsed.pattern, read_size(options.size))
     if parsed.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -54,6 +63,9 @@ def make_parser() -> ArgumentParser:
     parser = build_parser("models", DESCRIPTION, VERBS["models"].example)
     parser.add_argument("pattern", type=str, nargs="?", default="*", help="Names, as in a shell.")
     parser.add_argument("--json", action="store_true", help="Prints JSON instead of a table.")
+    parser.add_argument(
+        "--weights", action="store_true", help="Lists published weights, by model or name."
+    )
     parser.add_class_arguments(ModelsOptions, None)
     return parser
 
@@ -112,3 +124,55 @@ def print_table(rows: list[dict[str, object]], size: str) -> None:
             f"{row['imagenet_top1']} %",
         )
     Console(highlight=False).print(table)
+
+
+def list_weights(pattern: str, *, as_json: bool) -> None:
+    """Prints the published weights whose name or model fits a pattern.
+
+    Raises:
+        UserError: There are none.
+    """
+    from ..weights.catalog import CATALOG
+    from ..weights.download import cached_path
+
+    found = [
+        row
+        for row in CATALOG
+        if fnmatch.fnmatchcase(row.model, pattern) or fnmatch.fnmatchcase(row.name, pattern)
+    ]
+    if not found:
+        known = [row.name for row in CATALOG]
+        raise UserError(f"no weights are named {pattern}; nearest: {nearest(pattern, known)}")
+    cached = [cached_path(row) for row in found]
+    if as_json:
+        rows = [
+            asdict(row) | {"cached": None if path is None else str(path)}
+            for row, path in zip(found, cached, strict=True)
+        ]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        print_weights([(row, path is not None) for row, path in zip(found, cached, strict=True)])
+
+
+def print_weights(rows: "list[tuple[Published, bool]]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("weights", "model", "source", "score", "size", "licence", "where"):
+        table.add_column(heading, no_wrap=True)
+    for row, is_cached in rows:
+        where = {"url": "server", "hub": "hub", "drive": "Drive, by hand"}[row.place]
+        masks = "" if row.mask_ap is None else f", mask AP {row.mask_ap}"
+        table.add_row(
+            row.name,
+            row.model,
+            row.source,
+            f"{row.metric} {row.score}{masks}",
+            row.size or "?",
+            row.licence or "?",
+            "here" if is_cached else where,
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, 180)  # names are to be copied: better broken by the terminal
+    console.print(table)
