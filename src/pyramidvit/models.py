@@ -9,6 +9,7 @@ from .backbones import pvt_v1, pvt_v2
 from .backbones.trunk import PyramidOptions
 from .errors import UserError, nearest
 from .weights.load import load_weights
+from .weights.places import find_weights
 
 BackboneModel = (
     pvt_v1.PVTv1Classifier | pvt_v1.PVTv1Pyramid | pvt_v2.PVTv2Classifier | pvt_v2.PVTv2Pyramid
@@ -26,7 +27,7 @@ def create_model(
     name: str,
     *,
     num_classes: int = 1000,
-    pretrained: str | Path | None = None,
+    pretrained: str | Path | bool | None = None,
     in_chans: int = 3,
     drop_path_rate: float | None = None,
     features_only: bool = False,
@@ -37,8 +38,10 @@ def create_model(
     Args:
         name: One of `list_models()`.
         num_classes: Width of the logits; 0 gives pooled features.
-        pretrained: A checkpoint file to start from. Where its class count differs from
-            `num_classes`, the head starts fresh; what was done is logged.
+        pretrained: Weights to start from: a checkpoint file or directory, True for the official
+            release, a published name such as "pvt_v2_b0.in1k", or a repository of the hub; see
+            `weights.places`. Where the class count differs from `num_classes`, the head starts
+            fresh; what was done is logged.
         in_chans: Channels of the images, 1 or more.
         drop_path_rate: Stochastic depth of the last block; None takes the published rate for a
             classifier (0.1 or 0.3) and 0.1 for a backbone, as in the reference.
@@ -46,7 +49,7 @@ def create_model(
         out_indices: Which of the four maps to return, with `features_only`.
 
     Raises:
-        UserError: An unknown name, or a checkpoint that does not fit.
+        UserError: An unknown name, or a checkpoint that does not fit or cannot be fetched.
         ValueError: A number out of its range.
     """
     if name not in list_models():
@@ -55,17 +58,14 @@ def create_model(
         raise ValueError(f"in_chans must be 1 or more, got {in_chans}")
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
         raise ValueError(f"drop_path_rate must be from 0 to below 1, got {drop_path_rate}")
-    if isinstance(pretrained, bool):
-        raise UserError(f"pretrained must be the path of a checkpoint file, got {pretrained}")
-
     if features_only:
         rate = 0.1 if drop_path_rate is None else drop_path_rate
         model = build_pyramid(name, in_chans, rate, out_indices)
     else:
         model = build_classifier(name, num_classes, in_chans, drop_path_rate)
-    if pretrained is not None:
-        report = load_weights(model, pretrained, new_head=not features_only)
-        log.info("%s from %s: %s", name, pretrained, report)
+    if pretrained is not None and pretrained is not False:
+        path = find_weights(pretrained, name)
+        log.info("%s from %s: %s", name, path, load_weights(model, path))
     return model
 
 

@@ -1,5 +1,7 @@
 """What the verbs share: tasks, data and checkpoints from what the user typed."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +17,10 @@ from ..structures import Classes
 from ..task import Task
 from ..tasks.classification.config import ClassificationOptions
 from ..tasks.classification.task import CLASSIFICATION
-from ..weights.checkpoint import read_checkpoint
-from ..weights.load import head_size, load_weights
+from ..weights.checkpoint import Checkpoint, read_checkpoint
+from ..weights.load import load_weights, name_of
+from ..weights.places import find_weights
+from ..weights.recognise import Found, find_pvt
 
 TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
 
@@ -35,6 +39,7 @@ class Opened:
     """A checkpoint ready for use.
 
     Attributes:
+        name: The model's.
         model: In evaluation mode, on the CPU.
         classes: The label contract; of a foreign file, numbered names.
         named: False for a foreign file, which names no classes.
@@ -43,6 +48,7 @@ class Opened:
     """
 
     task: Task
+    name: str
     model: nn.Module
     classes: Classes
     named: bool
@@ -50,64 +56,111 @@ class Opened:
     trained_on: TrainedOn | None
 
 
-def open_checkpoint(path: str, model: str | None) -> Opened:
+def open_checkpoint(path: str, model: str | None = None) -> Opened:
     """Builds the model of a checkpoint and fills it.
 
     Args:
-        path: Ours, or with `model` an official file.
-        model: The model's name, for a file that does not say it.
+        path: A checkpoint file or directory, ours or foreign, or the name of published weights.
+        model: The model's name, to be compared with what the file holds.
 
     Raises:
-        UserError: Unreadable, damaged, not fitting, or a foreign file without `model`.
+        UserError: Unreadable, damaged, not fitting, another model than `model`, or no classifier.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(find_weights(path))
     if not checkpoint.record:
-        return open_foreign(path, checkpoint.state, model)
+        return open_foreign(path, checkpoint, model)
     try:
         record = checkpoint.record
-        trained = record["options"]
-        trained_on = TrainedOn(
-            data=None if trained["data"] is None else str(trained["data"]),
-            seed=int(trained["seed"]),
-            held_out=float(trained["held_out"]),
-        )
         task = TASKS[record["task"]]
         classes = Classes.from_records(record["classes"])
-        built = create_model(record["model"]["name"], num_classes=len(classes))
+        named = record["model"]["name"]
+        built = create_model(
+            named, num_classes=len(classes), in_chans=int(record["model"].get("in_chans", 3))
+        )
         input_record = record["input"]
         task.eval_transform(input_record)
+        trained_on = read_training(record)
     except UserError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path}: its description is damaged ({error!r})") from error
-    load_weights(built, checkpoint.state)
+    check_model(path, named, model)
+    load_weights(built, checkpoint, new_head=False)
     return Opened(
         task=task,
+        name=named,
         model=built.eval(),
         classes=classes,
-        named=True,
+        named=record.get("named", True) is True,
         input_record=input_record,
         trained_on=trained_on,
     )
 
 
-def open_foreign(path: str, state: dict[str, Any], model: str | None) -> Opened:
-    """An official classifier, which tells neither its size nor its classes."""
-    if model is None:
-        raise UserError(f"{path} does not say what it is; name the model with --model pvt_v2_b2")
-    count = head_size(state)
-    if count is None:
+def read_training(record: dict[str, Any]) -> TrainedOn | None:
+    """What our record says of the training data; a converted file says nothing."""
+    trained = record.get("options")
+    if trained is None:
+        return None
+    return TrainedOn(
+        data=None if trained["data"] is None else str(trained["data"]),
+        seed=int(trained["seed"]),
+        held_out=float(trained["held_out"]),
+    )
+
+
+def check_model(path: str, found: str, asked: str | None) -> None:
+    if asked is not None and asked != found:
+        raise UserError(f"{path} holds {found}, not {asked}: leave --model out")
+
+
+def open_foreign(path: str, checkpoint: Checkpoint, model: str | None) -> Opened:
+    """Somebody else's classifier: its model is told by its shapes, its classes perhaps not."""
+    found = find_pvt(checkpoint.state, path)
+    if len(found.variants) != 1:
+        raise UserError(f"{path} holds {name_of(found)}: it cannot be built")
+    if found.num_classes is None:
         raise UserError(f"{path} has no classifier head: train one with pvt train --pretrained")
-    built = create_model(model, num_classes=count)
-    load_weights(built, state)
+    check_model(path, found.variants[0], model)
+    built = create_model(found.variants[0], num_classes=found.num_classes, in_chans=found.in_chans)
+    load_weights(built, checkpoint, new_head=False)
+    names = checkpoint.classes
+    named = names is not None and len(names) == found.num_classes
+    record = describe_classifier(found, names if named else None)
     return Opened(
         task=CLASSIFICATION,
+        name=found.variants[0],
         model=built.eval(),
-        classes=Classes(names=tuple(f"class {k}" for k in range(count)), ids=tuple(range(count))),
-        named=False,
-        input_record=CLASSIFICATION.describe_input(ClassificationOptions()),
+        classes=Classes.from_records(record["classes"]),
+        named=named,
+        input_record=record["input"],
         trained_on=None,
     )
+
+
+def describe_classifier(found: Found, names: Sequence[str] | None) -> dict[str, Any]:
+    """The record that our own file of a foreign classifier would have."""
+    count = found.num_classes or 0
+    shown = tuple(names or assumed_names(count))
+    return {
+        "task": CLASSIFICATION.name,
+        "model": {"name": found.variants[0], "num_classes": count, "in_chans": found.in_chans},
+        "classes": Classes(names=shown, ids=tuple(range(count))).to_records(),
+        "named": names is not None,
+        "input": CLASSIFICATION.describe_input(ClassificationOptions()),
+    }
+
+
+def assumed_names(count: int) -> tuple[str, ...]:
+    """Names where a file has none; 1000 classes are taken for ImageNet-1K in its usual order."""
+    if count != 1000:
+        return tuple(f"class {k}" for k in range(count))
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    names = [info.index_to_description(k).split(",")[0] for k in range(count)]
+    counts = Counter(names)  # a crane is a bird and a machine
+    return tuple(n if counts[n] == 1 else f"{n} ({k})" for k, n in enumerate(names))
 
 
 def load_data(

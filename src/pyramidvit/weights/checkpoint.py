@@ -1,41 +1,50 @@
 """Reading and writing checkpoint files.
 
 Ours is one safetensors file: the tensors under their released names, and in the header's metadata,
-under the key "pyramidvit", a JSON record (model, classes, input, score). Other people's `.pth`
-files are read with torch's restricted unpickler, which builds tensors and plain containers only.
+under the key "pyramidvit", a JSON record (model, classes, input, score). Of other people's files
+the weights are read, and what else tells of them: class names, an architecture, an epoch.
 """
 
-import argparse
 import json
-import pickle
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from ..errors import UserError, one_line
+from ..errors import UserError
 from ..files import write_atomically
+from .pickled import Inert, owned_tensors, read_pickled
+from .recognise import search
+from .safetensors_file import parse_json, read_json, read_safetensors
 
 METADATA_KEY = "pyramidvit"
+DEPTH = 4  # how far into a training checkpoint's dicts weights are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The content of a checkpoint file.
+    """The content of a checkpoint.
 
     Attributes:
-        state: Parameter name to tensor, on the CPU.
+        state: Parameter name to tensor, on the CPU, under the file's own names.
         record: Our JSON record; empty for other people's files.
+        config: What `config.json` says, of a directory that transformers or our hub code wrote.
+        place: Where in the file the weights stood, such as "state_dict"; empty at the top.
+        others: Where other weights stand that were not taken, such as "state_dict_ema".
+        classes: Names of the classes, if the file tells them.
+        facts: What else it tells of itself in single words and numbers, such as the epoch.
     """
 
     state: dict[str, Tensor]
     record: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+    others: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    facts: dict[str, str | int | float] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -44,65 +53,182 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], record: Mapping[str
     Raises:
         UserError: The file cannot be written.
     """
+    write_safetensors(path, state, {METADATA_KEY: json.dumps(record)})
+
+
+def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    metadata = {METADATA_KEY: json.dumps(record)}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads `.safetensors`, or a `.pth` file: bare, or nested under "model" or "state_dict".
+def read_checkpoint(path: str | Path, *, ema: bool = False) -> Checkpoint:
+    """Reads a checkpoint: ours, another `.safetensors`, a `.pth`, or a directory of transformers.
+
+    Args:
+        path: The file, or a directory with config.json and the weights, whole or in shards.
+        ema: Takes the averaged copy of the weights where a training checkpoint has both; without
+            it, the plain ones.
 
     Raises:
         UserError: No such file, not a checkpoint, damaged, or it asks to run code.
     """
     path = Path(path)
+    if path.is_dir():
+        return read_directory(path)
     if not path.is_file():
         raise UserError(f"no such checkpoint: {path}")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    return Checkpoint(state=read_pickled(path))
+    start = read_start(path)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":  # behind the header's length
+        state, metadata = read_safetensors(path)
+        record = parse_json(metadata.get(METADATA_KEY, "{}"), f"{path}: its record")
+        return Checkpoint(state=state, record=record, classes=named_classes(record.get("classes")))
+    if start.startswith((b"PK", b"\x80")):  # torch's zip archive, or its older bare pickle
+        return pick_weights(path, read_pickled(path), ema=ema)
+    raise UserError(f"{path} is not a checkpoint file{what_else(start)}")
 
 
-def read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise UserError(f"{path} is not a readable safetensors file: {one_line(error)}") from error
-    return Checkpoint(state=state, record=record if isinstance(record, dict) else {})
-
-
-def read_pickled(path: Path) -> dict[str, Tensor]:
+def read_start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(2)
-    if not start.startswith((b"PK", b"\x80")):  # torch's zip archive, or a bare pickle
-        raise UserError(f"{path} is not a checkpoint file")
-    try:
-        # The reference's training checkpoints carry their arguments as a Namespace: inert data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} was refused: {unsafe_reason(error)}") from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        kind = type(error).__name__
-        raise UserError(
-            f"{path} is not a readable checkpoint ({kind}: {one_line(error)})"
-        ) from error
+        return file.read(64)
 
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
+
+def what_else(start: bytes) -> str:
+    """What a download that went wrong brought instead."""
+    text = start.strip().lower()
+    if text.startswith((b"<!doctype", b"<html")):
+        return " but a web page: the download went wrong"
+    if text.startswith(b"version https://git-lfs"):
+        return " but a pointer to one: fetch it with git lfs pull"
+    return ""
+
+
+def read_directory(folder: Path) -> Checkpoint:
+    """Reads a directory that transformers' or our own `save_pretrained` wrote."""
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    files = ("model.safetensors", "pytorch_model.bin")
+    for file in files:
+        if (folder / file).is_file():
+            inner = read_checkpoint(folder / file)
+            break
+        if (folder / f"{file}.index.json").is_file():
+            inner = Checkpoint(state=read_shards(folder, folder / f"{file}.index.json"))
+            break
+    else:
+        run = folder / "best.safetensors"
+        hint = f"; take {run}" if run.is_file() else ""
+        raise UserError(f"{folder} has neither {files[0]} nor {files[1]}{hint}")
+    return Checkpoint(
+        state=inner.state,
+        record=inner.record,
+        config=config,
+        classes=inner.classes or classes_of_config(config),
+    )
+
+
+def read_shards(folder: Path, index: Path) -> dict[str, Tensor]:
+    """The tensors that an index spreads over several files of its folder.
+
+    Raises:
+        UserError: A shard is missing or outside the folder, or its tensors are not those named.
+    """
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index} has no weight_map")
+    state: dict[str, Tensor] = {}
+    for name in sorted({str(place) for place in places.values()}):
+        shard = folder / name
+        if Path(name).name != name or not shard.is_file():
+            raise UserError(f"{index} names {name!r}, which is no file of {folder}")
+        tensors = read_checkpoint(shard).state
+        wrong = sorted(tensors.keys() ^ {key for key, place in places.items() if place == name})
+        if wrong:
+            raise UserError(f"{shard} and {index.name} disagree about {wrong[0]}")
+        state.update(tensors)
+    return state
+
+
+def classes_of_config(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names: timm's and our own list, or transformers' table unless it is of stand-ins."""
+    table = config.get("id2label")
+    if not isinstance(table, dict):
+        return named_classes(config.get("label_names"))
+    names = [table.get(str(k)) for k in range(len(table))]
+    if all(name == f"LABEL_{k}" for k, name in enumerate(names)):
+        return None
+    return named_classes(names)
+
+
+def named_classes(classes: Any) -> tuple[str, ...] | None:
+    """Class names out of a list of texts, or of our records; None for anything else."""
+    if not isinstance(classes, list | tuple) or not classes:
+        return None
+    entries = [entry.get("name") if isinstance(entry, dict) else entry for entry in classes]
+    names = tuple(entry for entry in entries if isinstance(entry, str))
+    return names if len(names) == len(entries) else None
+
+
+def pick_weights(path: Path, content: Any, *, ema: bool) -> Checkpoint:
+    """Finds the weights in what torch.save wrote: bare, or nested beside a run's other state."""
+    places = dict(state_dicts(content))
+    if not places:
         raise UserError(f"{path} holds no state dict (a mapping of names to tensors)")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{path}: the state dict's entry {name!r} is not a tensor")
-    return dict(content)
+    with_pvt = [place for place, state in places.items() if search(state)] or list(places)
+    averaged = [place for place in with_pvt if is_averaged(place)]
+    plain = [place for place in with_pvt if place not in averaged]
+    chosen = (averaged or plain) if ema else (plain or averaged)
+    if ema and not averaged:
+        raise UserError(f"{path} holds no averaged weights")
+    if len(chosen) > 1:
+        raise UserError(f"{path} holds weights at {', '.join(chosen)}: save the wanted ones apart")
+    return Checkpoint(
+        state=owned_tensors(places[chosen[0]], path),
+        place=chosen[0],
+        others=tuple(place for place in with_pvt if place != chosen[0]),
+        classes=classes_of_meta(content),
+        facts=dict(plain_facts(content)),
+    )
 
 
-def unsafe_reason(error: Exception) -> str:
-    """Names what a pickle asked for, out of torch's long message."""
-    asked = re.search(r"GLOBAL (\S+)", str(error))  # torch's word for a function or a class
-    what = f"it asks for {asked[1]}" if asked else "it holds more than tensors and plain containers"
-    return f"{what}; weights are loaded without running code"
+def state_dicts(
+    content: Any, place: str = "", depth: int = DEPTH
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping of names to tensors in nested mappings, and where it stands."""
+    if not isinstance(content, Mapping) or depth == 0:
+        return
+    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if state:
+        yield place, state
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Mapping):
+            yield from state_dicts(value, f"{place}.{key}" if place else key, depth - 1)
+
+
+def is_averaged(place: str) -> bool:
+    return "ema" in place.lower().replace(".", "_").split("_") or "averag" in place.lower()
+
+
+def classes_of_meta(content: Any) -> tuple[str, ...] | None:
+    """The class names that mmcv ("CLASSES") and mmengine ("dataset_meta") keep."""
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None
+    inner = meta.get("dataset_meta")
+    named = inner.get("classes") if isinstance(inner, Mapping) else None
+    return named_classes(meta.get("CLASSES")) or named_classes(named)
+
+
+FACTS = ("epoch", "iter", "arch", "mmdet_version", "mmseg_version", "mmengine_version", "time")
+
+
+def plain_facts(content: Any) -> Iterator[tuple[str, str | int | float]]:
+    """What a training checkpoint tells of itself, of the entries that are worth showing."""
+    if not isinstance(content, Mapping):
+        return
+    meta, arguments = content.get("meta"), content.get("args")
+    given = arguments.content if isinstance(arguments, Inert) else None
+    for source in (content, meta, given):
+        if isinstance(source, Mapping):
+            for name in (*FACTS, "model"):
+                value = source.get(name)
+                if isinstance(value, str | int | float) and len(str(value)) < 100:
+                    yield name, value

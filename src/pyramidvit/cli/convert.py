@@ -1,0 +1,138 @@
+"""`pvt convert`: writes a checkpoint under the names of another library, bit for bit."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonargparse
+
+from ..errors import UserError
+from . import VERBS
+from .arguments import build_parser, parse
+
+if TYPE_CHECKING:
+    from ..weights.checkpoint import Checkpoint
+    from ..weights.recognise import Found
+
+DESCRIPTION = """Writes the PVT of any checkpoint that pvt inspect knows under other names:
+  official      a plain state dict, .pth or .safetensors
+  timm          the same, for timm.create_model(..., checkpoint_path=...); v2 only
+  transformers  a directory for from_pretrained
+  pyramidvit    our .safetensors, with classes and input described
+The tensors keep every bit; what was written is read back and compared."""
+
+Target = Literal["official", "timm", "transformers", "pyramidvit"]
+
+
+def run(arguments: list[str]) -> None:
+    parsed = parse(make_parser(), arguments)
+    convert(parsed.source, Path(parsed.output), parsed.to, parsed.prefix, ema=parsed.ema)
+
+
+def make_parser() -> jsonargparse.ArgumentParser:
+    parser = build_parser("convert", DESCRIPTION, VERBS["convert"].example)
+    parser.add_argument("source", type=str, help="File, directory, name or repository.")
+    parser.add_argument("output", type=str, help="What to write; must not exist.")
+    parser.add_argument("--to", type=Target, required=True, help="Whose names to write.")
+    parser.add_argument("--prefix", type=str | None, help="Which PVT of a file with several.")
+    parser.add_argument("--ema", action="store_true", help="Takes the averaged weights.")
+    return parser
+
+
+def convert(source: str, output: Path, to: str, prefix: str | None, *, ema: bool = False) -> None:
+    """Converts, reads back and compares.
+
+    Raises:
+        UserError: The source cannot be read or is not whole, or the output exists already.
+    """
+    from ..weights.checkpoint import read_checkpoint
+    from ..weights.convert import write_official, write_timm, write_transformers
+    from ..weights.places import find_weights
+    from ..weights.recognise import find_pvt
+
+    if output.exists():
+        raise UserError(f"{output} exists already: choose another name, or remove it first")
+    if not output.resolve().parent.is_dir():
+        raise UserError(f"no such folder: {output.parent}")
+    path = find_weights(source)
+    checkpoint = read_checkpoint(path, ema=ema)
+    found = find_pvt(checkpoint.state, str(path), prefix)
+    check_whole(found, str(path))
+    if to == "official":
+        write_official(output, found)
+    elif to == "timm":
+        write_timm(output, found)
+    elif to == "transformers":
+        write_transformers(output, found, fitting_classes(found, checkpoint))
+    else:
+        write_ours(output, found, checkpoint)
+    compare(found, find_pvt(read_checkpoint(output).state, str(output)), output)
+    say(found, checkpoint, str(path), output, to)
+
+
+def check_whole(found: "Found", where: str) -> None:
+    """Refuses what does not fill a model of the tables, before anything is written."""
+    from ..models import create_model
+    from ..weights.load import load_weights, name_of
+
+    if found.unknown:
+        raise UserError(f"{where}: nothing explains {', '.join(found.unknown[:3])}")
+    if len(found.variants) != 1:
+        raise UserError(f"{where} holds {name_of(found)}: only whole published models convert")
+    name = found.variants[0]
+    if found.num_classes is None:
+        pyramid = create_model(name, features_only=True, in_chans=found.in_chans)
+        load_weights(pyramid, found.state)
+    else:
+        model = create_model(name, num_classes=found.num_classes, in_chans=found.in_chans)
+        load_weights(model, found.state, new_head=False)
+
+
+def fitting_classes(found: "Found", checkpoint: "Checkpoint") -> tuple[str, ...] | None:
+    """The file's class names, if they are those of its classifier and not of a detector."""
+    names = checkpoint.classes
+    return names if names is not None and len(names) == found.num_classes else None
+
+
+def write_ours(output: Path, found: "Found", checkpoint: "Checkpoint") -> None:
+    """Writes our own format; the record of one of our files is kept as it is."""
+    from .. import __version__
+    from ..weights.checkpoint import save_checkpoint
+    from .tasks import describe_classifier
+
+    if output.suffix != ".safetensors":
+        raise UserError(f"{output}: give the file a name that ends in .safetensors")
+    record: dict[str, Any] = checkpoint.record
+    if not record and found.num_classes is not None:
+        record = {
+            "version": __version__,
+            **describe_classifier(found, fitting_classes(found, checkpoint)),
+        }
+    save_checkpoint(output, found.state, record)
+
+
+def compare(before: "Found", after: "Found", output: Path) -> None:
+    """Holds what was written against what was read, bit for bit."""
+    import torch
+
+    same = before.state.keys() == after.state.keys() and all(
+        value.dtype == after.state[name].dtype and torch.equal(value, after.state[name])
+        for name, value in before.state.items()
+    )
+    if not same:
+        raise UserError(f"{output} does not hold what was read; do not use it, and report this")
+
+
+def say(found: "Found", checkpoint: "Checkpoint", path: str, output: Path, to: str) -> None:
+    from ..weights.load import epsilon_note
+
+    left_out = f"; {len(found.outside)} tensors outside the PVT left out" if found.outside else ""
+    what = f"{found.variants[0]}, {len(found.state)} tensors"
+    lines = [("read", f"{path}: {what}, {found.naming.source} names{left_out}")]
+    lines.append(("written", f"{output}: {to} names, read back and equal bit for bit"))
+    if "transformers" in (to, found.naming.source):
+        lines.append(("note", epsilon_note(checkpoint.config)))
+    if to == "transformers":
+        lines.append(("", "docs/weights.md shows how to set its epsilons to the reference's"))
+    for label, text in lines:
+        sys.stdout.write(f" {label:<11} {text}\n")
