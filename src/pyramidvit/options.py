@@ -28,8 +28,12 @@ class TrainOptions:
         warmup_lr: Learning rate at the first update.
         lr_by: Moves the learning rate every "step" or every "epoch".
         weight_decay: AdamW's, on weights of two or more dimensions.
+        layer_decay: Factor on the learning rate from each layer to the one before it, so that
+            early layers learn slower than the head; 1 treats all alike.
+        freeze: Stages from the first on, 0 to 4, whose weights stay as they are.
         clip_grad: Largest norm of the gradient; 0 leaves it alone.
         ema: Decay of the averaged weights that are then evaluated and kept; 0 for none.
+        patience: Epochs without a better best figure after which training stops; 0 never stops.
         seed: Decides initial weights, order, augmentation and held-out images.
         device: "auto", "cpu", "cuda" or "mps".
         devices: Processes on this machine, one a device; torchrun's count wins.
@@ -54,8 +58,11 @@ class TrainOptions:
     warmup_lr: float = 1e-6
     lr_by: Literal["step", "epoch"] = "step"
     weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    freeze: int = 0
     clip_grad: float = 1.0
     ema: float = 0.0
+    patience: int = 0
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
@@ -89,11 +96,14 @@ def check_train_options(options: TrainOptions) -> None:
         "clip_grad",
         "lr_batch",
         "seed",
+        "patience",
     ):
         require(options, name, getattr(options, name) >= 0, "0 or more")
     for name in ("ema", "max_broken"):
         require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
     require(options, "workers", options.workers >= -1, "-1 or more")
+    require(options, "layer_decay", 0 < options.layer_decay <= 1, "from above 0 to 1")
+    require(options, "freeze", 0 <= options.freeze <= 4, "from 0 to 4")
 
 
 def require(options: object, name: str, holds: bool, must: str) -> None:

@@ -25,6 +25,9 @@ class Metrics(Protocol):
     def compute(self) -> dict[str, float]: ...
 
 
+Loss = Callable[[Any, Batch[Any]], dict[str, Tensor]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What the engine needs to train, evaluate and predict. O stands for the task's options.
@@ -36,7 +39,12 @@ class Task:
         train_transform: Options to a function on samples, with augmentation.
         eval_transform: An input record to a function on samples, without.
         mix: (options, number of classes) to a function on training batches.
-        loss: (outputs, batch) to named scalars, whose sum is minimised.
+        frozen: (options, model) to the names of the parameters that training leaves as they are.
+        draw_evenly: (options, labels) to a number for each training sample, of which samples of
+            every number are drawn equally often; None draws each sample once.
+        loss: (options, labels, number of classes) to a function from (outputs, batch) to named
+            scalars, whose sum is minimised. Labels are those of the training samples, and empty
+            where a sample has no single one.
         postprocess: (outputs, batch) to one prediction an image.
         metrics: Number of classes to a fresh `Metrics`.
         best: The figure of the metrics by which the best weights are chosen; higher is better.
@@ -54,7 +62,9 @@ class Task:
     train_transform: Callable[[Any], Callable[[Sample[Any]], Sample[Any]]]
     eval_transform: Callable[[dict[str, Any]], Callable[[Sample[Any]], Sample[Any]]]
     mix: Callable[[Any, int], Callable[[Batch[Any]], Batch[Any]]]
-    loss: Callable[[Any, Batch[Any]], dict[str, Tensor]]
+    frozen: Callable[[Any, nn.Module], set[str]]
+    draw_evenly: Callable[[Any, Sequence[int]], Sequence[int] | None]
+    loss: Callable[[Any, Sequence[int], int], Loss]
     postprocess: Callable[[Any, Batch[Any]], Sequence[Any]]
     metrics: Callable[[int], Metrics]
     best: str

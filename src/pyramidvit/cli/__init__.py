@@ -20,6 +20,12 @@ VERBS = {
     "train": Verb("train a model", "pvt train --data photos/ --model pvt_v2_b0 --epochs 20"),
     "evaluate": Verb("score a checkpoint", "pvt evaluate best.safetensors --data photos/"),
     "predict": Verb("classify pictures", "pvt predict best.safetensors holiday.jpg pictures/"),
+    "embed": Verb(
+        "write pictures' features", "pvt embed best.safetensors pictures/ --output features.parquet"
+    ),
+    "inspect": Verb("say what a checkpoint is", "pvt inspect pvt_v2_b2.pth"),
+    "convert": Verb("write another library's names", "pvt convert in.pth out/ --to transformers"),
+    "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
     "demo": Verb("train, evaluate and predict on handwritten digits", "pvt demo"),
 }

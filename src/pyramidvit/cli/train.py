@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """Trains a classifier on a folder of class folders (class/image.jpg, or
 train/class/... and validation/class/...); without --data on handwritten digits.
 
-recipes: light (the defaults below, for small data), paper (ImageNet-1K as published),
-digits; auto takes digits for the embedded digits and light for anything else."""
+recipes: light (the defaults below, for small data), finetune (small data and a
+--pretrained checkpoint), paper (ImageNet-1K as published), digits; auto takes digits
+for the embedded digits and light for anything else."""
 
 
 def run(arguments: list[str]) -> None:
@@ -86,7 +87,7 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     from ..engine.outputs import write_samples
     from ..engine.report import Notes, Reporter
     from ..engine.run import build_run
-    from ..engine.train import fit, resume
+    from ..engine.train import fit, is_done, resume
     from .tasks import TASKS, load_data
 
     if resumed is None:
@@ -107,6 +108,8 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
         resume(run)
         done = run.progress.step / run.batches.steps
         reporter.say("resume", f"{resumed} after update {run.progress.step} (epoch {done:.2f})")
+        if is_done(run):
+            reporter.say("done", "this run has ended: nothing is left to do")
     else:
         stem = f"{data.name}-{options.model}"
         run.folder = make_shared_folder(fabric, options.output, "runs", stem)
@@ -152,6 +155,9 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
         f" batch {run.batches.batch_size} ({run.batches.steps} updates an epoch),"
         f" {options.image_size} px (--recipe, --epochs, ...)",
     )
+    special = describe_tuning(run)
+    if special:
+        reporter.say("tuning", special)
     import torch
 
     reporter.say(
@@ -159,6 +165,24 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
         f"{run.fabric.device.type} x {run.fabric.world_size}, {torch.get_num_threads()} threads,"
         f" {options.precision}",
     )
+
+
+def describe_tuning(run: "Run") -> str:
+    """What differs from training all weights at one rate on the images as they come."""
+    options: Any = run.options
+    parts = []
+    if run.frozen:
+        trained = [p.numel() for p in run.bare.parameters() if p.requires_grad]
+        what = "all but the head" if options.probe else f"{options.freeze} of 4 stages"
+        parts.append(f"{what} frozen, {sum(trained):,} parameters trained")
+    if options.layer_decay < 1:
+        lowest = min(group["lr_scale"] for group in run.optimizer.param_groups)
+        parts.append(f"layer decay {options.layer_decay} (down to {lowest:.2g} of the head's lr)")
+    if options.sampling == "balanced":
+        parts.append("classes drawn equally often")
+    if options.class_weights == "balanced":
+        parts.append("loss weighed by class")
+    return ", ".join(parts)
 
 
 def conclude(run: "Run", reporter: "Reporter") -> None:

@@ -21,7 +21,8 @@ class DigitSource:
     """All digits, as RGB pictures of 8x8 pixels."""
 
     def __init__(self) -> None:
-        self.pictures, self.labels = load_arrays()
+        self.pictures, labels = load_arrays()
+        self.labels: tuple[int, ...] = tuple(labels.tolist())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -29,7 +30,7 @@ class DigitSource:
     def __getitem__(self, index: int) -> Sample[Any]:
         return Sample(
             image=Image.fromarray(self.pictures[index]).convert("RGB"),
-            target=ClassTarget(label=int(self.labels[index])),
+            target=ClassTarget(label=self.labels[index]),
             origin=Origin(name=f"digit-{index:04d}", size=(8, 8)),
         )
 
@@ -46,7 +47,7 @@ def load_arrays() -> tuple[np.ndarray, np.ndarray]:
 def load_digit_data(*, seed: int, held_out: float = 0.2) -> DataSet:
     """The digits, a share of each class held out for validation."""
     source = DigitSource()
-    train, validation = hold_out([int(x) for x in source.labels], held_out, seed)
+    train, validation = hold_out(source.labels, held_out, seed)
     return DataSet(
         name="digits",
         summary=f"scikit-learn's handwritten digits: 10 classes, {len(train)} training and"

@@ -1,5 +1,6 @@
 """What every kind of data becomes: classes, and lists of samples that are read one at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,3 +46,18 @@ class Subset:
 
     def __getitem__(self, index: int) -> Sample[Any]:
         return self.source[self.indices[index]]
+
+    @property
+    def labels(self) -> tuple[int | None, ...]:
+        labels = known_labels(self.source)
+        return tuple(labels[index] for index in self.indices) if labels else ()
+
+
+def known_labels(source: Source) -> tuple[int, ...]:
+    """The number of each sample's class, without reading a sample.
+
+    Empty where a source has no `labels`, or not one for every sample.
+    """
+    labels: Sequence[int | None] = getattr(source, "labels", ())
+    known = tuple(label for label in labels if label is not None)
+    return known if len(known) == len(source) else ()

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..structures import Batch, Sample, collate
 
 Transform = Callable[[Sample[Any]], Sample[Any]]
+STREAM_EVEN = 1  # ends the numbers that seed an even draw: an epoch's order has another seed
 
 
 class Key(NamedTuple):
@@ -105,9 +106,9 @@ def epoch_order(count: int, *, seed: int, epoch: int, repeats: int) -> list[int]
     samplers.py, timm): each sample `repeats` times in a row, and only so many that an epoch stays
     as long as without, rounded down to a multiple of 256.
     """
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
     if repeats == 1:
-        return torch.randperm(count, generator=torch.Generator().manual_seed(mixed)).tolist()
+        return shuffled(count, seed, epoch)
+    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
     sampler = RepeatAugSampler(
         range(count),
         num_replicas=1,
@@ -117,6 +118,40 @@ def epoch_order(count: int, *, seed: int, epoch: int, repeats: int) -> list[int]
     )
     sampler.set_epoch(mixed)
     return list(sampler)
+
+
+def even_draw(groups: Sequence[int], *, seed: int, epoch: int) -> list[int]:
+    """As many sample numbers as there are samples, every group of them drawn equally often.
+
+    The draws of all epochs form one sequence that goes round the groups; of a group's samples it
+    takes each once, in a shuffled order, before it takes one again. So over any stretch the groups
+    differ by one draw at most, and so do the samples of one group.
+
+    Args:
+        groups: Number of the group that each sample belongs to.
+        seed: Decides the order within groups.
+        epoch: Which stretch of the sequence is wanted; it comes sorted by group.
+    """
+    members: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    count, turns = len(groups), len(members)
+    drawn: list[int] = []
+    for turn, (group, own) in enumerate(sorted(members.items())):
+        # The group's draws before the epoch's first place, and before its last one's successor.
+        draw, end = (-((turn - place) // turns) for place in (epoch * count, (epoch + 1) * count))
+        while draw < end:
+            lap, start = divmod(draw, len(own))
+            order = shuffled(len(own), seed, group, lap, STREAM_EVEN)
+            taken = order[start : start + end - draw]
+            drawn += [own[i] for i in taken]
+            draw += len(taken)
+    return drawn
+
+
+def shuffled(count: int, *numbers: int) -> list[int]:
+    mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed)).tolist()
 
 
 def rank_share(batch: Sequence[Any], rank: int, ranks: int) -> list[Any]:
@@ -134,10 +169,22 @@ def rank_share(batch: Sequence[Any], rank: int, ranks: int) -> list[Any]:
 
 
 class TrainingBatches(Sampler[list[Key]]):
-    """The keys of one process's batches through an epoch, from any update of it on."""
+    """The keys of one process's batches through an epoch, from any update of it on.
+
+    With `groups`, a number for each sample, those of every number are drawn equally often; an epoch
+    stays as long as without.
+    """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, repeats: int, rank: int, ranks: int
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        repeats: int,
+        rank: int,
+        ranks: int,
+        groups: Sequence[int] | None = None,
     ) -> None:
         if ranks > 1 and batch_size % (2 * ranks):
             raise UserError(
@@ -146,6 +193,7 @@ class TrainingBatches(Sampler[list[Key]]):
             )
         self.count, self.seed, self.repeats = count, seed, repeats
         self.rank, self.ranks = rank, ranks
+        self.groups = groups
         self.epoch, self.start = 0, 0
         drawn = len(self.order())
         self.batch_size = min(batch_size, drawn - drawn % (2 * ranks))
@@ -154,7 +202,12 @@ class TrainingBatches(Sampler[list[Key]]):
             raise UserError(f"{count} training images are too few for {ranks} processes")
 
     def order(self) -> list[int]:
-        return epoch_order(self.count, seed=self.seed, epoch=self.epoch, repeats=self.repeats)
+        """The sample numbers of the epoch, place by place."""
+        order = epoch_order(self.count, seed=self.seed, epoch=self.epoch, repeats=self.repeats)
+        if self.groups is None:
+            return order
+        drawn = even_draw(self.groups, seed=self.seed, epoch=self.epoch)
+        return [drawn[i] for i in order]
 
     def __len__(self) -> int:
         return self.steps - self.start

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import AdamW
@@ -13,9 +13,19 @@ from ..options import TrainOptions
 
 
 def build_optimizer(model: nn.Module, options: TrainOptions, batch_size: int) -> AdamW:
-    """AdamW; no weight decay on biases, other 1-D parameters, and what the model names."""
+    """AdamW; no weight decay on biases, other 1-D parameters, and what the model names.
+
+    Parameters that need no gradient are left out. With a layer decay d, the rate of a layer is
+    d ** (layers between it and the head); the model's `group_matcher` says what a layer is.
+    """
     without: set[str] = getattr(model, "no_weight_decay", set)()
-    groups = param_groups_weight_decay(model, options.weight_decay, no_weight_decay_list=without)
+    decay = options.weight_decay
+    if options.layer_decay == 1:
+        groups = param_groups_weight_decay(model, decay, no_weight_decay_list=without)
+    else:
+        groups = param_groups_layer_decay(
+            model, decay, no_weight_decay_list=without, layer_decay=options.layer_decay
+        )
     return AdamW(groups, lr=peak_rate(options, batch_size), fused=True)
 
 
@@ -24,11 +34,17 @@ def peak_rate(options: TrainOptions, batch_size: int) -> float:
     return options.lr * (batch_size / options.lr_batch if options.lr_batch else 1)
 
 
+def largest_rate(optimizer: Any) -> float:
+    """The learning rate of the group that learns fastest: with a layer decay, the head's."""
+    return float(max(group["lr"] for group in optimizer.param_groups))
+
+
 def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callable[[int], None]:
     """Sets the learning rate for an update, by its number: linear warm-up, then cosine.
 
     By epoch it is the reference's schedule, which is moved after an epoch with that epoch's number,
-    so that the first two epochs both run at `warmup_lr` (classification/main.py).
+    so that the first two epochs both run at `warmup_lr` (classification/main.py). A layer's share
+    of the rate (timm's `lr_scale`) is applied to all of it, to `warmup_lr` and `min_lr` too.
     """
     # timm warns that a run of one update has nothing to anneal, which is as it should be.
     logging.getLogger("timm.scheduler").setLevel(logging.ERROR)

@@ -11,10 +11,11 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from .. import __version__
-from ..data.source import DataSet
+from ..data.source import DataSet, known_labels
 from ..errors import UserError
 from ..options import TrainOptions
-from ..task import Task
+from ..task import Loss, Task
+from .freezing import freeze
 from .loader import TrainingBatches, Transform, seed_all
 from .optim import build_optimizer, build_schedule
 from .report import Reporter
@@ -29,9 +30,11 @@ class Run:
 
     Attributes:
         model: As Fabric wraps it; `bare` is the same without the wrapping.
+        frozen: The parts of `bare` none of whose parameters are trained.
         averaged: The moving average of the weights, where the options ask for one.
         batches: Which samples each update of this process takes.
         transform: From a sample to an augmented one.
+        loss: From outputs and a batch to named scalars.
         set_rate: Sets the learning rate for an update, by its number.
         input_record: What the checkpoints say of the model's input.
         record: What else they say: task, model, classes, data.
@@ -46,10 +49,12 @@ class Run:
     reporter: Reporter
     model: nn.Module
     bare: nn.Module
+    frozen: tuple[nn.Module, ...]
     optimizer: Any
     averaged: ModelEmaV3 | None
     batches: TrainingBatches
     transform: Transform
+    loss: Loss
     set_rate: Callable[[int], None]
     input_record: dict[str, Any]
     record: dict[str, Any]
@@ -85,6 +90,7 @@ def build_run(
     Raises:
         UserError: An unknown model, a checkpoint that does not fit, too few images.
     """
+    labels = known_labels(data.splits["train"])
     batches = TrainingBatches(
         len(data.splits["train"]),
         options.batch_size,
@@ -92,13 +98,16 @@ def build_run(
         repeats=options.repeats,
         rank=fabric.global_rank,
         ranks=fabric.world_size,
+        groups=task.draw_evenly(options, labels),
     )
     if not len(data.splits["validation"]):
         raise UserError(f"{data.name} has no validation images")
     transform = task.train_transform(options)
+    loss = task.loss(options, labels, len(data.classes))
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out
+    frozen = freeze(bare, task.frozen(options, bare))
     optimizer = build_optimizer(bare, options, batches.batch_size)
     model, optimizer = fabric.setup(bare, optimizer)
     averaged = ModelEmaV3(bare, decay=options.ema, use_warmup=True) if options.ema else None
@@ -111,10 +120,12 @@ def build_run(
         reporter=reporter,
         model=model,
         bare=bare,
+        frozen=frozen,
         optimizer=optimizer,
         averaged=averaged,
         batches=batches,
         transform=transform,
+        loss=loss,
         set_rate=build_schedule(optimizer, options, batches.steps),
         input_record=input_record,
         record={

@@ -20,7 +20,9 @@ from ..structures import Batch
 from .broken import BrokenImages
 from .device import reading_processes
 from .evaluate import evaluate
+from .freezing import set_training_mode
 from .loader import Delivery, seed_all, training_loader
+from .optim import largest_rate
 from .outputs import SHOWN, cut_steps, write_epoch, write_step
 from .run import STREAM_MIX, STREAM_STEP, Run
 from .snapshot import load_snapshot, save_snapshot
@@ -31,6 +33,9 @@ Mix = Callable[[Batch[Any]], Batch[Any]]
 
 def fit(run: Run) -> None:
     """Trains from where the run stands to its last epoch, evaluating and saving after each.
+
+    It ends before that where the best figure has not risen for `patience` epochs, and says so; the
+    learning rate is planned for all epochs nonetheless.
 
     Raises:
         UserError: Too many unreadable images, a loss that is not finite, a full disk.
@@ -50,6 +55,8 @@ def fit(run: Run) -> None:
         save_state(run)  # so that a run cut off at any time can go on
 
     for epoch in range(len(progress.history), options.epochs):
+        if has_stalled(run):
+            break
         run.batches.epoch, run.batches.start = epoch, progress.step - epoch * steps
         started, first = time.perf_counter(), progress.step
         with run.reporter.progress(f"epoch {epoch + 1}/{options.epochs}", steps) as bar:
@@ -71,6 +78,33 @@ def fit(run: Run) -> None:
         finish_epoch(run, epoch, speed, workers, unseen, writer)
     if writer is not None:
         writer.close()
+    if has_stalled(run):
+        run.reporter.say("stopped", stall(run))
+
+
+def is_done(run: Run) -> bool:
+    """Whether nothing is left to train."""
+    return len(run.progress.history) >= run.options.epochs or has_stalled(run)
+
+
+def has_stalled(run: Run) -> bool:
+    """Whether a run ends before its last epoch, for want of a better figure."""
+    done, patience = len(run.progress.history), run.options.patience
+    return bool(patience) and done < run.options.epochs and done - best_epoch(run) >= patience
+
+
+def best_epoch(run: Run) -> int:
+    """The first epoch with the best figure, from 1; 0 before any."""
+    figures = [row[run.task.best] for row in run.progress.history]
+    return figures.index(max(figures)) + 1 if figures else 0
+
+
+def stall(run: Run) -> str:
+    """What a run says that stopped early."""
+    return (
+        f"early, after epoch {len(run.progress.history)} of {run.options.epochs}: no better"
+        f" {run.task.best} since epoch {best_epoch(run)} (--patience {run.options.patience})"
+    )
 
 
 def images_per_second(run: Run, first: int, started: float) -> float:
@@ -88,9 +122,9 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     seed_all(options.seed, STREAM_STEP, progress.step, fabric.global_rank)
 
     run.set_rate(progress.step)
-    run.model.train()
+    set_training_mode(run.model, run.frozen)
     outputs = run.model(batch.images)
-    total = torch.stack(list(run.task.loss(outputs, batch).values())).sum()
+    total = torch.stack(list(run.loss(outputs, batch).values())).sum()
     loss = mean_over_processes(fabric, total.detach())
     check_finite(run, "loss", loss)
 
@@ -104,7 +138,7 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
     progress.loss_sum += loss
     if run.averaged is not None:
         run.averaged.update(run.bare, step=progress.step)
-    rate = run.optimizer.param_groups[0]["lr"]
+    rate = largest_rate(run.optimizer)
     return {"step": progress.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
 
 
@@ -152,7 +186,7 @@ def finish_epoch(
         {
             "epoch": epoch + 1,
             "step": progress.step,
-            "lr": run.optimizer.param_groups[0]["lr"],
+            "lr": largest_rate(run.optimizer),
             "train_loss": progress.loss_sum / run.batches.steps,
             **result.figures,
             "images_per_second": round(speed, 1),

@@ -1,8 +1,10 @@
 """Classification as a record of functions."""
 
 from ...task import Task
+from .balance import draw_evenly
 from .draw import draw, report
-from .loss import loss
+from .frozen import frozen
+from .loss import build_loss
 from .metrics import ClassificationMetrics
 from .model import build_model
 from .postprocess import caption, describe, describe_target, postprocess
@@ -15,7 +17,9 @@ CLASSIFICATION = Task(
     train_transform=train_transform,
     eval_transform=eval_transform,
     mix=mix,
-    loss=loss,
+    frozen=frozen,
+    draw_evenly=draw_evenly,
+    loss=build_loss,
     postprocess=postprocess,
     metrics=ClassificationMetrics,
     best="top1",
