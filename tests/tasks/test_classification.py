@@ -38,6 +38,10 @@ from pyramidvit.tasks.classification.transforms import (
 )
 
 
+def some_classes(count: int) -> Classes:
+    return Classes(names=tuple(f"class {k}" for k in range(count)), ids=tuple(range(count)))
+
+
 def batch_of(labels: list[int], images: torch.Tensor | None = None) -> Batch[Any]:
     targets = tuple(ClassTarget(label=k) for k in labels)
     origins = tuple(Origin(name=str(i), size=(8, 8)) for i in range(len(labels)))
@@ -56,9 +60,9 @@ def test_metrics_agree_with_torchmetrics(classes: int, count: int, seed: int, pi
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, classes, generator=generator)
     labels = torch.randint(classes, (count,), generator=generator)
-    ours = ClassificationMetrics(classes)
+    ours = ClassificationMetrics(some_classes(classes))
     for part, truth in zip(logits.chunk(pieces), labels.chunk(pieces), strict=True):
-        ours.update(part, batch_of(truth.tolist()))
+        ours.update(part, (), batch_of(truth.tolist()))
     figures = ours.compute()
 
     def accuracy(**options: Any) -> float:
@@ -79,7 +83,7 @@ def test_metrics_agree_with_torchmetrics(classes: int, count: int, seed: int, pi
 
 
 def test_metrics_of_nothing_are_not_numbers_and_not_a_crash() -> None:
-    figures = ClassificationMetrics(3).compute()
+    figures = ClassificationMetrics(some_classes(3)).compute()
     assert figures["images"] == 0
     assert np.isnan(figures["top1"])
 
@@ -87,12 +91,11 @@ def test_metrics_of_nothing_are_not_numbers_and_not_a_crash() -> None:
 def test_sums_of_two_processes_make_the_figures_of_one() -> None:
     logits = torch.randn(11, 4)
     labels = torch.randint(4, (11,)).tolist()
-    whole, first, second = (ClassificationMetrics(4) for _ in range(3))
-    whole.update(logits, batch_of(labels))
-    first.update(logits[:6], batch_of(labels[:6]))
-    second.update(logits[6:], batch_of(labels[6:]))
-    for name, value in second.sums.items():
-        first.sums[name] = first.sums[name] + value
+    whole, first, second = (ClassificationMetrics(some_classes(4)) for _ in range(3))
+    whole.update(logits, (), batch_of(labels))
+    first.update(logits[:6], (), batch_of(labels[:6]))
+    second.update(logits[6:], (), batch_of(labels[6:]))
+    first.merge([first.state(), second.state()])
     assert first.compute() == whole.compute()
 
 

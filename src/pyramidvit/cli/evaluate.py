@@ -113,7 +113,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         record = {**asdict(options), **resolved, **result.figures}
         write_atomically(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
         opened.task.report(result.metrics, opened.classes, folder)
-        title = f"{split} images, {opened.task.best} {result.figures[opened.task.best]:.2f} %"
+        title = f"{split} images, {opened.task.headline(result.figures)}"
         draw_page(result.shown, title, folder / "predictions.png")
     for name, value in result.figures.items():
         reporter.say(name, f"{value:.0f}" if name == "images" else f"{value:.4f}")

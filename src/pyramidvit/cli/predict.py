@@ -101,8 +101,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
                 reporter.say("skipped", str(result))
             else:
                 record |= opened.task.describe(result, opened.classes)
-                best = "   ".join(f"{x['name']} {x['score']:.2f}" for x in record["top"][:3])
-                reporter.say("", f"{name}   {best}")
+                reporter.say("", f"{name}   {opened.task.summarise(record)}")
                 if options.draw:
                     record["picture"] = draw_one(name, result, opened, folder)
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

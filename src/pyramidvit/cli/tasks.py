@@ -73,10 +73,8 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
         record = checkpoint.record
         task = TASKS[record["task"]]
         classes = Classes.from_records(record["classes"])
-        named = record["model"]["name"]
-        built = create_model(
-            named, num_classes=len(classes), in_chans=int(record["model"].get("in_chans", 3))
-        )
+        built = task.rebuild({**record["model"], "num_classes": len(classes)})
+        named = str(record["model"]["name"])
         input_record = record["input"]
         task.eval_transform(input_record)
         trained_on = read_training(record)

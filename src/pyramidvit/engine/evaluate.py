@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.source import Source
 from ..structures import Classes
-from ..task import Metrics, Task
+from ..task import Metrics, Shown, Task
 from .broken import BrokenImages
 from .loader import plain_loader
 from .report import Reporter
@@ -22,13 +22,13 @@ class Evaluation:
 
     Attributes:
         figures: Name to number.
-        metrics: The sums behind them.
+        metrics: What is behind them.
         shown: The first images with their captions, for a page: (pixels, line, whether right).
     """
 
     figures: dict[str, float]
     metrics: Metrics
-    shown: list[tuple[np.ndarray, str, bool | None]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
 
     Args:
         fabric: Tells devices and processes.
-        task: Gives metrics, predictions and captions.
+        task: Gives metrics, predictions and pictures of them.
         model: From images to outputs; unwrapped, so that processes need not keep step.
         source: The images; each process reads some, none is read twice.
         classes: What the labels mean.
@@ -66,9 +66,15 @@ def evaluate(
     ranks, rank = fabric.world_size, fabric.global_rank
     transform = task.eval_transform(input_record)
     loader = plain_loader(
-        source, transform, batch_size=batch_size, workers=workers, rank=rank, ranks=ranks
+        source,
+        transform,
+        batch_size=batch_size,
+        workers=workers,
+        rank=rank,
+        ranks=ranks,
+        divisor=task.divisor,
     )
-    metrics = task.metrics(len(classes))
+    metrics = task.metrics(classes)
     result = Evaluation(figures={}, metrics=metrics)
     every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
     training = model.training
@@ -84,38 +90,19 @@ def evaluate(
                 continue
             batch = batch.to(fabric.device)
             with fabric.autocast():
-                outputs = model(batch.images)
-            metrics.update(outputs, batch)
+                outputs = task.forward(model, batch, False)
+            predictions = task.postprocess(outputs, batch)
+            metrics.update(outputs, predictions, batch)
             wanted = range(-seen % every, len(batch.images), every) if every else range(0)
             for i in wanted[: show - len(result.shown)]:
-                result.shown.append(page_entry(task, outputs, batch, i, classes, input_record))
+                shown = task.show_prediction(batch, i, predictions[i], classes, input_record)
+                result.shown.append(shown)
             seen += len(batch.images)
     model.train(training)
     broken.share(ranks)
-    for name, value in metrics.sums.items():
-        metrics.sums[name] = add_up(fabric, value)
+    if ranks > 1:
+        states: list[Any] = [None] * ranks
+        torch.distributed.all_gather_object(states, metrics.state())
+        metrics.merge(states)
     result.figures = metrics.compute()
     return result
-
-
-def add_up(fabric: Fabric, value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, on the CPU."""
-    if fabric.world_size == 1:
-        return value
-    total = fabric.all_reduce(value.to(fabric.device), reduce_op="sum")
-    assert isinstance(total, Tensor)
-    return total.cpu()
-
-
-def page_entry(
-    task: Task,
-    outputs: Any,
-    batch: Any,
-    index: int,
-    classes: Classes,
-    input_record: dict[str, Any],
-) -> tuple[np.ndarray, str, bool | None]:
-    """The picture behind an input, the caption of its prediction, and whether it is right."""
-    prediction = task.postprocess(outputs, batch)[index]
-    line, right = task.caption(prediction, classes, batch.targets[index])
-    return task.to_picture(batch.images[index].float().cpu(), input_record), line, right

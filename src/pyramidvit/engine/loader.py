@@ -6,6 +6,7 @@ would have seen, whatever the number of reading processes, and several training 
 together the batches that one would.
 """
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -220,13 +221,22 @@ class TrainingBatches(Sampler[list[Key]]):
 
 
 def training_loader(
-    source: Source, transform: Transform, batches: TrainingBatches, *, seed: int, workers: int
+    source: Source,
+    transform: Transform,
+    batches: TrainingBatches,
+    *,
+    seed: int,
+    workers: int,
+    divisor: int = 1,
 ) -> DataLoader[Delivery]:
-    """Batches of one process; set `batches.epoch` and `batches.start`, then iterate."""
+    """Batches of one process, padded to a multiple of `divisor`.
+
+    Set `batches.epoch` and `batches.start`, then iterate.
+    """
     return DataLoader(
         TrainingSamples(source, transform, seed),
         batch_sampler=batches,
-        collate_fn=deliver,
+        collate_fn=functools.partial(deliver, divisor=divisor),
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # otherwise starting it would draw from the global one
@@ -234,7 +244,14 @@ def training_loader(
 
 
 def plain_loader(
-    source: Source, transform: Transform, *, batch_size: int, workers: int, rank: int, ranks: int
+    source: Source,
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int,
+    ranks: int,
+    divisor: int = 1,
 ) -> DataLoader[Delivery]:
     """Every sample once, over all processes together: process r takes batches r, r + ranks, ...
 
@@ -247,13 +264,15 @@ def plain_loader(
     return DataLoader(
         PlainSamples(source, transform),
         batch_sampler=batches,
-        collate_fn=deliver,
+        collate_fn=functools.partial(deliver, divisor=divisor),
         num_workers=workers if len(batches) > 1 else 0,
         generator=torch.Generator(),
     )
 
 
-def deliver(items: list[tuple[Sample[Any] | None, list[BrokenImage]]]) -> Delivery:
+def deliver(
+    items: list[tuple[Sample[Any] | None, list[BrokenImage]]], *, divisor: int = 1
+) -> Delivery:
     samples = [sample for sample, _ in items if sample is not None]
     broken = tuple(error for _, errors in items for error in errors)
-    return Delivery(collate(samples) if samples else None, broken)
+    return Delivery(collate(samples, divisor=divisor) if samples else None, broken)

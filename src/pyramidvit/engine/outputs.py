@@ -26,7 +26,7 @@ def write_epoch(run: Run, result: Evaluation, is_best: bool, writer: SummaryWrit
     if is_best:
         save_checkpoint(folder / "best.safetensors", state, record)
         run.task.report(result.metrics, run.data.classes, folder)
-        title = f"validation images, {best} {row[best]:.2f} %"
+        title = f"validation images, {run.task.headline(result.figures)}"
         draw_page(result.shown, title, folder / "predictions.png")
     save_checkpoint(folder / "last.safetensors", state, record)
     write_table(folder / "metrics.csv", history)
@@ -36,9 +36,8 @@ def write_epoch(run: Run, result: Evaluation, is_best: bool, writer: SummaryWrit
     writer.flush()
     run.reporter.say(
         f"epoch {row['epoch']}/{run.options.epochs}",
-        f" loss {row['train_loss']:.3f}  validation loss {row['loss']:.3f}"
-        f"  {best} {row[best]:.2f} %  {row['images_per_second']:.0f} images/s"
-        + ("  best" if is_best else ""),
+        f" loss {row['train_loss']:.3f}  {run.task.headline(row)}"
+        f"  {row['images_per_second']:.3g} images/s" + ("  best" if is_best else ""),
     )
 
 
@@ -79,14 +78,16 @@ def write_samples(run: Run) -> None:
     options, task, classes = run.options, run.task, run.data.classes
     source = run.data.splits["train"]
     run.batches.epoch, run.batches.start = 0, 0
-    loader = training_loader(source, run.transform, run.batches, seed=options.seed, workers=0)
+    loader = training_loader(
+        source, run.transform, run.batches, seed=options.seed, workers=0, divisor=task.divisor
+    )
     delivery = next(iter(loader))
     if delivery.batch is None:
         return
     seed_all(options.seed, STREAM_MIX, 0)
     batch = task.mix(options, len(classes))(delivery.batch)
     pictures = [
-        (task.to_picture(image, run.input_record), task.describe_target(target, classes), None)
+        task.show_target(image, target, classes, run.input_record)
         for image, target in zip(batch.images[:SHOWN], batch.targets[:SHOWN], strict=True)
     ]
     draw_page(pictures, "training images as the model sees them", run.folder / "samples.png")

@@ -29,7 +29,8 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
     marker = "." if len(epochs) < 60 else ""
     training = [row["train_loss"] for row in history]
     left.plot(epochs, training, marker=marker, label="training (augmented)")
-    left.plot(epochs, [row["loss"] for row in history], marker=marker, label="validation")
+    if all("loss" in row for row in history):
+        left.plot(epochs, [row["loss"] for row in history], marker=marker, label="validation")
     left.set(xlabel="epoch", title="loss")
     left.legend()
     values = [row[best] for row in history]

@@ -36,7 +36,13 @@ def predict(
     """
     transform = task.eval_transform(input_record)
     loader = plain_loader(
-        source, transform, batch_size=batch_size, workers=workers, rank=0, ranks=1
+        source,
+        transform,
+        batch_size=batch_size,
+        workers=workers,
+        rank=0,
+        ranks=1,
+        divisor=task.divisor,
     )
     with torch.inference_mode():
         for number, (batch, broken) in enumerate(loader):
@@ -44,7 +50,7 @@ def predict(
             if batch is not None:
                 batch = batch.to(fabric.device)
                 with fabric.autocast():
-                    outputs = model(batch.images)
+                    outputs = task.forward(model, batch, False)
                 names = [origin.name for origin in batch.origins]
                 results |= zip(names, task.postprocess(outputs, batch), strict=True)
             for file in source.files[number * batch_size : (number + 1) * batch_size]:

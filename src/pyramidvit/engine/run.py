@@ -131,7 +131,7 @@ def build_run(
         record={
             "version": __version__,
             "task": task.name,
-            "model": {"name": options.model, "num_classes": len(data.classes), "in_chans": 3},
+            "model": task.describe_model(options, data.classes),
             "classes": data.classes.to_records(),
             "input": input_record,
             "data": options.data or data.name,

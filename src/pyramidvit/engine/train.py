@@ -44,7 +44,14 @@ def fit(run: Run) -> None:
     ranks = run.fabric.world_size
     workers = reading_processes(options.workers, in_memory=run.data.in_memory, ranks=ranks)
     source = run.data.splits["train"]
-    loader = training_loader(source, run.transform, run.batches, seed=options.seed, workers=workers)
+    loader = training_loader(
+        source,
+        run.transform,
+        run.batches,
+        seed=options.seed,
+        workers=workers,
+        divisor=run.task.divisor,
+    )
     mix = run.task.mix(options, len(run.data.classes))
     broken = BrokenImages(run.reporter, len(source), options.max_broken)
     broken.seen = progress.broken

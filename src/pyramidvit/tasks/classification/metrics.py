@@ -2,12 +2,13 @@
 processes gives the same figures to the last bit."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...structures import Batch, ClassTarget
+from ...structures import Batch, Classes, ClassPrediction, ClassTarget
 
 
 class ClassificationMetrics:
@@ -21,16 +22,18 @@ class ClassificationMetrics:
 
     LOSS_UNIT = 2.0**-32
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+    def __init__(self, classes: Classes) -> None:
+        self.num_classes = num_classes = len(classes)
         self.sums: dict[str, Tensor] = {
             "confusion": torch.zeros(num_classes, num_classes, dtype=torch.int64),
             "in_top5": torch.zeros((), dtype=torch.int64),
             "loss": torch.zeros((), dtype=torch.int64),
         }
 
-    def update(self, logits: Tensor, batch: Batch[ClassTarget]) -> None:
-        """Adds a batch of logits [B, K]."""
+    def update(
+        self, logits: Tensor, predictions: Sequence[ClassPrediction], batch: Batch[ClassTarget]
+    ) -> None:
+        """Adds a batch of logits [B, K]; they say more than the predictions made of them."""
         logits = logits.detach().cpu().double()
         labels = torch.tensor([t.label for t in batch.targets])  # [B]
         top = logits.topk(min(5, self.num_classes)).indices  # [B, 5]
@@ -39,6 +42,14 @@ class ClassificationMetrics:
         self.sums["confusion"].index_put_((labels, top[:, 0]), ones, accumulate=True)
         self.sums["in_top5"] += (top == labels[:, None]).any(1).sum()
         self.sums["loss"] += (losses / self.LOSS_UNIT).round().long().sum()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.sums
+
+    def merge(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Takes the sums of all processes in place of its own."""
+        for name in self.sums:
+            self.sums[name] = torch.stack([state[name] for state in states]).sum(0)
 
     def compute(self) -> dict[str, float]:
         """The figures: accuracies in percent, the loss in nats; NaN where nothing was seen."""

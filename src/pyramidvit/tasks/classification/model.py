@@ -1,11 +1,12 @@
 """The classifier of a run."""
 
 import logging
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...models import create_model
-from ...structures import Classes
+from ...structures import Batch, Classes
 from ...weights.load import load_weights
 from ...weights.places import find_weights
 from .config import ClassificationOptions
@@ -25,3 +26,23 @@ def build_model(options: ClassificationOptions, classes: Classes) -> nn.Module:
         report = load_weights(model, path, classes=classes.names)
         log.info("%s from %s: %s", options.model, path, report)
     return model
+
+
+def describe_model(options: ClassificationOptions, classes: Classes) -> dict[str, Any]:
+    """The JSON record of a model, for its checkpoints."""
+    return {"name": options.model, "num_classes": len(classes), "in_chans": 3}
+
+
+def rebuild(record: dict[str, Any]) -> nn.Module:
+    """The classifier of such a record, with fresh weights."""
+    return create_model(
+        record["name"],
+        num_classes=int(record["num_classes"]),
+        in_chans=int(record.get("in_chans", 3)),
+    )
+
+
+def forward(model: nn.Module, batch: Batch[Any], learn: bool) -> Tensor:
+    """Logits [B, K]; a classifier's forward does not depend on the targets."""
+    logits: Tensor = model(batch.images)
+    return logits

@@ -1,5 +1,6 @@
 """From logits to predictions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,17 @@ def describe(prediction: ClassPrediction, classes: Classes, most: int = 5) -> di
         for s, k in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     return {"name": top[0]["name"], "id": top[0]["id"], "score": top[0]["score"], "top": top}
+
+
+def summarise(record: dict[str, Any]) -> str:
+    """The three best classes of a record in one line."""
+    return "   ".join(f"{x['name']} {x['score']:.2f}" for x in record["top"][:3])
+
+
+def headline(figures: Mapping[str, float]) -> str:
+    """The losses that are there, and the accuracy."""
+    loss = f"validation loss {figures['loss']:.3f}  " if "loss" in figures else ""
+    return f"{loss}top1 {figures['top1']:.2f} %"
 
 
 def caption(

@@ -6,13 +6,17 @@ from .draw import draw, report
 from .frozen import frozen
 from .loss import build_loss
 from .metrics import ClassificationMetrics
-from .model import build_model
-from .postprocess import caption, describe, describe_target, postprocess
-from .transforms import denormalise, describe_input, eval_transform, mix, train_transform
+from .model import build_model, describe_model, forward, rebuild
+from .postprocess import describe, headline, postprocess, summarise
+from .show import show_prediction, show_target
+from .transforms import describe_input, eval_transform, mix, train_transform
 
 CLASSIFICATION = Task(
     name="classification",
     build_model=build_model,
+    describe_model=describe_model,
+    rebuild=rebuild,
+    forward=forward,
     describe_input=describe_input,
     train_transform=train_transform,
     eval_transform=eval_transform,
@@ -23,10 +27,11 @@ CLASSIFICATION = Task(
     postprocess=postprocess,
     metrics=ClassificationMetrics,
     best="top1",
+    headline=headline,
     describe=describe,
-    caption=caption,
-    to_picture=denormalise,
-    describe_target=describe_target,
+    summarise=summarise,
+    show_prediction=show_prediction,
+    show_target=show_target,
     draw=draw,
     report=report,
 )
