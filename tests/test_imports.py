@@ -35,15 +35,22 @@ ALLOWED = {  # a room may import itself, and these
     "options": {"errors"},
     "task": {"structures"},
     "nn": set(),
-    "backbones": {"nn", "errors"},
-    "weights": {"errors", "files"},
+    "backbones": {
+        "nn",
+        "errors",
+        "files",
+        "weights",
+        "",
+    },  # weights: see below
+    "weights": {"backbones", "errors", "files"},
     "data": {"structures", "errors"},
     "models": {"backbones", "weights", "errors"},
+    "timm_models": {"backbones", "models", "errors"},
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", ""},
     "__main__": {"cli"},
-    "": {"backbones", "models", "weights"},
+    "": {"backbones", "models", "timm_models", "weights"},
 }
 
 
@@ -113,6 +120,14 @@ def test_a_module_imports_only_the_rooms_that_its_own_may_see(module: str) -> No
 def test_of_the_package_itself_only_the_version_is_imported(module: str) -> None:
     names = {found.name for found in our_imports(module) if found.target == ""}
     assert names <= {"__version__"}
+
+
+def test_a_backbone_reads_weights_only_when_it_is_saved_or_loaded() -> None:
+    for module in MODULES:
+        if room(module) == "backbones":
+            found = [found for found in our_imports(module) if room(found.target) == "weights"]
+            assert not found or module in ("backbones.hub", "backbones.description"), module
+            assert not any(found.runs for found in found)
 
 
 def test_no_task_imports_another() -> None:

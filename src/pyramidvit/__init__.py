@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .backbones.pvt_v1 import pvt_large, pvt_medium, pvt_small, pvt_tiny
+    from .backbones.pvt_v1 import (
+        PVTv1Classifier,
+        PVTv1Pyramid,
+        pvt_large,
+        pvt_medium,
+        pvt_small,
+        pvt_tiny,
+    )
     from .backbones.pvt_v2 import (
+        PVTv2Classifier,
+        PVTv2Pyramid,
         pvt_v2_b0,
         pvt_v2_b1,
         pvt_v2_b2,
@@ -20,10 +29,15 @@ if TYPE_CHECKING:
         pvt_v2_b5,
     )
     from .models import create_model, list_models
+    from .timm_models import register_with_timm
     from .weights.checkpoint import read_checkpoint, save_checkpoint
     from .weights.load import load_weights
 
 __all__ = [
+    "PVTv1Classifier",
+    "PVTv1Pyramid",
+    "PVTv2Classifier",
+    "PVTv2Pyramid",
     "create_model",
     "list_models",
     "load_weights",
@@ -39,6 +53,7 @@ __all__ = [
     "pvt_v2_b4",
     "pvt_v2_b5",
     "read_checkpoint",
+    "register_with_timm",
     "save_checkpoint",
 ]
 
@@ -47,6 +62,7 @@ ROOMS = {
     "list_models": "models",
     "load_weights": "weights.load",
     "read_checkpoint": "weights.checkpoint",
+    "register_with_timm": "timm_models",
     "save_checkpoint": "weights.checkpoint",
 }
 
@@ -54,7 +70,7 @@ ROOMS = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    family = "backbones.pvt_v2" if name.startswith("pvt_v2") else "backbones.pvt_v1"
+    family = f"backbones.pvt_{'v2' if name.startswith(('pvt_v2', 'PVTv2')) else 'v1'}"
     room = importlib.import_module(f".{ROOMS.get(name, family)}", __name__)
     return getattr(room, name)
 

@@ -39,7 +39,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_in_one_line() -> None:
         ({"features_only": True, "out_indices": ()}, "out_indices must be increasing"),
         ({"features_only": True, "out_indices": (1, 0)}, "out_indices must be increasing"),
         ({"features_only": True, "out_indices": (3, 4)}, "out_indices must be increasing"),
-        ({"pretrained": True}, "pretrained must be the path of a checkpoint file"),
     ],
 )
 @pytest.mark.parametrize("name", ["pvt_tiny", "pvt_v2_b0"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +21,8 @@ from ..nn.feed_forward import FeedForward
 from ..nn.init import init_linear_and_norm
 from ..nn.patch_embed import PatchEmbed
 from ..nn.tokens import Grid, to_map, to_tokens
-from .trunk import STRIDES, Classifier, PyramidOptions, Trunk, build_head, drop_path_rates
+from .classifier import Classifier
+from .trunk import STRIDES, PyramidOptions, Trunk, drop_path_rates
 
 TABLE_SIZE = 224  # the image size whose grids the position tables have
 
@@ -50,10 +52,13 @@ SIZES = {
 class PVTv1(Trunk):
     """The four stages of PVT v1. Abstract: see `PVTv1Classifier` and `PVTv1Pyramid`."""
 
+    sizes = SIZES
+    size_type = PVTv1Size
+
     def __init__(
         self, size: PVTv1Size, in_chans: int, drop_path_rate: float, out_indices: Sequence[int]
     ) -> None:
-        super().__init__(size.dims, out_indices)
+        super().__init__(size, in_chans, drop_path_rate, out_indices)
         rates = drop_path_rates(drop_path_rate, size.depths)
         for i in range(self.num_stages):
             dim = size.dims[i]
@@ -117,7 +122,12 @@ class PVTv1Classifier(PVTv1, Classifier):
         num_classes: Width of the logits; 0 gives the class token's features instead.
         in_chans: Channels of the images.
         drop_path_rate: Stochastic depth of the last block; None takes the published rate.
+        drop_rate: Dropout of the head's input.
+        global_pool: "token" for the class token, "avg" for the mean of the others, "" for all.
     """
+
+    pools = ("token", "avg", "")
+    pos_embed4: nn.Parameter
 
     def __init__(
         self,
@@ -126,27 +136,34 @@ class PVTv1Classifier(PVTv1, Classifier):
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_path_rate: float | None = None,
+        drop_rate: float = 0.0,
+        global_pool: str = "token",
     ) -> None:
         rate = size.drop_path_rate if drop_path_rate is None else drop_path_rate
         super().__init__(size, in_chans, rate, out_indices=(0, 1, 2, 3))
-        self.num_classes = num_classes
         self.cls_token = nn.Parameter(torch.empty(1, 1, size.dims[3]))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self.norm = nn.LayerNorm(size.dims[3], eps=1e-6)
-        self.head = build_head(size.dims[3], num_classes)
+        self.add_head(num_classes, drop_rate, global_pool)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The normalised last tokens [B, 1 + N, C4], the class token first."""
         return self.forward_all(images, norm=False)[0]
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        token = features[:, 0]  # [B, C4]
-        return token if pre_logits else self.head(token)
+    def pool(self, features: Tensor) -> Tensor:
+        if self.global_pool == "token":
+            return features[:, 0]  # [B, C4]
+        if self.global_pool == "avg":
+            first = 1 if self.num_stages == 4 else 0  # a pruned model has no class token
+            return features[:, first:].mean(1)
+        return features
 
     def forward_all(self, images: Tensor, norm: bool) -> tuple[Tensor, list[Tensor]]:
-        maps = self.forward_maps(images, 3)
+        maps = self.forward_maps(images, min(self.num_stages, 3))
+        if self.num_stages < 4:  # pruned: neither class token nor last norm
+            return to_tokens(maps[-1]), maps
         tokens, grid = self.embed(3, maps[2])
-        token = self.cls_token + self.get_parameter("pos_embed4")[:, :1]
+        token = self.cls_token + self.pos_embed4[:, :1]
         tokens = torch.cat((token.expand(tokens.shape[0], -1, -1), tokens), dim=1)  # [B, 1 + N, C4]
         # sr_ratio is 1 here, so attention sees all tokens alike and reads no grid.
         tokens = self.run_blocks(3, tokens, grid)
@@ -159,6 +176,7 @@ class PVTv1Classifier(PVTv1, Classifier):
         return {"cls_token"}
 
 
+@torch.fx.wrap  # traced as one call: a graph cannot decide on shapes
 def resize_positions(positions: Tensor, grid: Grid) -> Tensor:
     """Resizes a square table [1, N, C] bilinearly to `grid`; [1, H*W, C]. Exact where equal."""
     side = round(positions.shape[1] ** 0.5)

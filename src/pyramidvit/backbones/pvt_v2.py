@@ -17,7 +17,8 @@ from ..nn.feed_forward import ConvFeedForward
 from ..nn.init import init_conv_fan_out, init_linear_and_norm
 from ..nn.patch_embed import PatchEmbed
 from ..nn.tokens import to_map
-from .trunk import Classifier, PyramidOptions, Trunk, build_head, drop_path_rates
+from .classifier import Classifier
+from .trunk import PyramidOptions, Trunk, drop_path_rates
 
 # Sizes: Table 1 of the paper, with L2 = 4 where the table prints 3: the released weights have 4.
 
@@ -49,10 +50,13 @@ SIZES = {
 class PVTv2(Trunk):
     """The four stages of PVT v2. Abstract: see `PVTv2Classifier` and `PVTv2Pyramid`."""
 
+    sizes = SIZES
+    size_type = PVTv2Size
+
     def __init__(
         self, size: PVTv2Size, in_chans: int, drop_path_rate: float, out_indices: Sequence[int]
     ) -> None:
-        super().__init__(size.dims, out_indices)
+        super().__init__(size, in_chans, drop_path_rate, out_indices)
         rates = drop_path_rates(drop_path_rate, size.depths)
         for i in range(self.num_stages):
             dim = size.dims[i]
@@ -106,7 +110,11 @@ class PVTv2Classifier(PVTv2, Classifier):
         num_classes: Width of the logits; 0 gives the pooled features instead.
         in_chans: Channels of the images.
         drop_path_rate: Stochastic depth of the last block; None takes the published rate.
+        drop_rate: Dropout of the head's input.
+        global_pool: "avg" for the mean of the map, "" for the map itself.
     """
+
+    pools = ("avg", "")
 
     def __init__(
         self,
@@ -115,23 +123,24 @@ class PVTv2Classifier(PVTv2, Classifier):
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_path_rate: float | None = None,
+        drop_rate: float = 0.0,
+        global_pool: str = "avg",
     ) -> None:
         rate = size.drop_path_rate if drop_path_rate is None else drop_path_rate
         super().__init__(size, in_chans, rate, out_indices=(0, 1, 2, 3))
-        self.num_classes = num_classes
-        self.head = build_head(size.dims[3], num_classes)
+        self.pretrained_cfg["pool_size"] = (7, 7)  # of the last map, where timm pools it itself
+        self.add_head(num_classes, drop_rate, global_pool)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The normalised last map [B, C4, H / 32, W / 32]."""
-        return self.forward_maps(images, 4)[3]
+        return self.forward_maps(images, self.num_stages)[-1]
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled = features.mean((2, 3))  # [B, C4]
-        return pooled if pre_logits else self.head(pooled)
+    def pool(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3)) if self.global_pool else features  # [B, C4]
 
     def forward_all(self, images: Tensor, norm: bool) -> tuple[Tensor, list[Tensor]]:
-        maps = self.forward_maps(images, 4)
-        return maps[3], maps
+        maps = self.forward_maps(images, self.num_stages)
+        return maps[-1], maps
 
 
 def build_block(size: PVTv2Size, stage: int, drop_path: float) -> Block:

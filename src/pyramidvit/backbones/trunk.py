@@ -1,20 +1,40 @@
 """What both families share around their stages: the walk over them, and timm's habits.
 
-A family (`pvt_v1.py`, `pvt_v2.py`) says how a stage is built and run; both classes here are
-abstract. Parameters keep their released names: patch_embed1..4, block1..4, norm1..4, head.
+A family (`pvt_v1.py`, `pvt_v2.py`) says how a stage is built and run; the class here is abstract.
+Parameters keep their released names: patch_embed1..4, block1..4, norm1..4, head.
 """
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..nn.tokens import Grid
+from .features import FeatureInfo
+from .hub import HubModel
 
 MIN_SIZE = 32  # the last stage has stride 32
 STRIDES = (4, 8, 16, 32)
+
+# What the released weights were trained on, in the words of timm's pretrained_cfg.
+INPUT = {
+    "input_size": (3, 224, 224),
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "patch_embed1.proj",
+}
+
+
+class PyramidSize(Protocol):
+    """What this file asks of a row of a family's table."""
+
+    @property
+    def dims(self) -> tuple[int, ...]: ...
 
 
 class PyramidOptions(TypedDict, total=False):
@@ -25,44 +45,69 @@ class PyramidOptions(TypedDict, total=False):
     out_indices: Sequence[int]
 
 
-class FeatureInfo(list[dict[str, Any]]):
-    """One record a map (num_chs, reduction, module), with timm's ways to ask for a column."""
-
-    def channels(self) -> list[int]:
-        return [row["num_chs"] for row in self]
-
-    def reduction(self) -> list[int]:
-        return [row["reduction"] for row in self]
-
-    def module_name(self) -> list[str]:
-        return [row["module"] for row in self]
-
-
-class Trunk(nn.Module):
+class Trunk(nn.Module, HubModel):
     """The stages of a pyramid vision transformer, without what reads them.
 
     Args:
-        dims: Channels of the four maps.
+        size: A row of the family's table.
+        in_chans: Channels of the images.
+        drop_path_rate: Stochastic depth of the last block.
         out_indices: Which maps are wanted, 0 to 3; no stage is built beyond the last one.
+
+    Attributes:
+        class_names: What the outputs of a classifier mean, where it is known.
+        pretrained_cfg: The input that the released weights expect, in timm's words.
 
     Raises:
         ValueError: `out_indices` is empty, not increasing, or outside 0 to 3.
     """
 
-    def __init__(self, dims: Sequence[int], out_indices: Sequence[int]) -> None:
+    sizes: ClassVar[Mapping[str, Any]]  # the family's table
+    size_type: ClassVar[type[Any]]  # the class of its rows
+
+    def __init__(
+        self,
+        size: PyramidSize,
+        in_chans: int,
+        drop_path_rate: float,
+        out_indices: Sequence[int],
+    ) -> None:
         super().__init__()
         if list(out_indices) != sorted(set(out_indices) & {0, 1, 2, 3}) or not out_indices:
             raise ValueError(
                 f"out_indices must be increasing numbers from 0 to 3, got {out_indices}"
             )
+        self.size = size
+        self.in_chans = in_chans
+        self.drop_path_rate = drop_path_rate
         self.out_indices = tuple(out_indices)
         self.num_stages = max(out_indices) + 1
-        self.num_features = dims[self.num_stages - 1]
+        self.num_features = self.head_hidden_size = size.dims[self.num_stages - 1]
         self.grad_checkpointing = False
+        self.class_names: tuple[str, ...] | None = None
+        self.pretrained_cfg: dict[str, Any] = {**INPUT, "input_size": (in_chans, 224, 224)}
         self.feature_info = FeatureInfo(
-            {"num_chs": dims[i], "reduction": STRIDES[i], "module": f"block{i + 1}", "index": i}
+            {
+                "num_chs": size.dims[i],
+                "reduction": STRIDES[i],
+                "module": f"block{i + 1}",
+                "index": i,
+            }
             for i in out_indices
         )
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """timm's older name of `pretrained_cfg`."""
+        return self.pretrained_cfg
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that build this model again, beside its size."""
+        return {
+            "in_chans": self.in_chans,
+            "drop_path_rate": self.drop_path_rate,
+            "out_indices": self.out_indices,
+        }
 
     def forward_stage(self, index: int, x: Tensor) -> Tensor:
         """Maps [B, C, H, W] of the stage before to [B, C', H/2, W/2] (the first one to H/4)."""
@@ -87,6 +132,14 @@ class Trunk(nn.Module):
                 tokens = block(tokens, grid)
         return tokens
 
+    def drop_stages(self, num_stages: int) -> None:
+        """Keeps the first `num_stages` stages; what belongs to no stage works on the last only."""
+        for name, _ in [*self.named_children(), *self.named_parameters(recurse=False)]:
+            if name == "cls_token" or (name[-1].isdigit() and int(name[-1]) > num_stages):
+                delattr(self, name)
+        self.num_stages = num_stages
+        self.num_features = self.head_hidden_size = self.size.dims[num_stages - 1]
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations."""
         self.grad_checkpointing = enable
@@ -95,102 +148,26 @@ class Trunk(nn.Module):
         """Names of parameters that take no weight decay beside biases and other 1-D ones."""
         return set()
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that put parameters into layers from input to output, in timm's form.
 
-class Classifier(Trunk):
-    """A trunk under a linear head: logits [B, num_classes] from images [B, in_chans, H, W]."""
-
-    head: nn.Module
-    num_classes: int
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """The last normalised features, from which `forward_head` makes logits."""
-        raise NotImplementedError
-
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits [B, num_classes] from `forward_features`, or with `pre_logits` their input."""
-        raise NotImplementedError
-
-    def forward_intermediates(
-        self,
-        images: Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The final features and the maps of chosen stages, as timm's method of that name.
-
-        Args:
-            images: [B, in_chans, H, W].
-            indices: Stages 0 to 3, negative from the end; a number n means the last n; None all.
-            norm: Applies the final norm to the last map (v1; a v2 map is always normalised).
-            stop_early: Runs no stage beyond the last one asked for; with `intermediates_only`.
-            output_fmt: Only "NCHW".
-            intermediates_only: Returns the maps alone.
-
-        Returns:
-            (features, maps) or maps; a map is [B, C_i, H / stride_i, W / stride_i].
-
-        Raises:
-            ValueError: Another `output_fmt`, a stage outside 0 to 3, or `stop_early` with features.
+        A layer is a block, the first one of a stage with the patch embedding before it; `coarse`
+        makes it a whole stage. What no pattern names (head, last norm, class token) comes last.
         """
-        if output_fmt != "NCHW":
-            raise ValueError(f'output_fmt must be "NCHW", got {output_fmt!r}')
-        if stop_early and not intermediates_only:
-            raise ValueError("stop_early leaves no final features: set intermediates_only too")
-        wanted = pick_stages(indices)
-        if stop_early and max(wanted) < 3:
-            maps = self.forward_maps(images, max(wanted) + 1)
-            return [maps[i] for i in wanted]
-        features, maps = self.forward_all(images, norm)
-        chosen = [maps[i] for i in wanted]
-        return chosen if intermediates_only else (features, chosen)
-
-    def forward_all(self, images: Tensor, norm: bool) -> tuple[Tensor, list[Tensor]]:
-        """`forward_features` together with all four maps."""
-        raise NotImplementedError
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps images [B, in_chans, H, W], H and W from 32 up, to logits [B, num_classes]."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """The head: a linear layer, or an identity where `num_classes` is 0."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a fresh head for `num_classes` classes in place; 0 leaves pooled features."""
-        like = next(self.parameters())
-        self.num_classes = num_classes
-        self.head = build_head(self.num_features, num_classes).to(like.device, like.dtype)
+        if coarse:
+            blocks: Any = r"^(?:patch_embed|pos_embed|block|norm)(\d)"
+        else:
+            blocks = [
+                (r"^block(\d)\.(\d+)", None),
+                (r"^(?:patch_embed|pos_embed)(\d)", (0,)),
+            ]
+            for stage in range(1, self.num_stages):  # v2: a norm closes a stage with its last block
+                last = len(getattr(self, f"block{stage}")) - 1
+                blocks.append((rf"^norm({stage})\.", (last,)))
+        return {"stem": r"^(?:patch_embed|pos_embed)1", "blocks": blocks}
 
 
-def build_head(dim: int, num_classes: int) -> nn.Module:
-    """A linear classifier with the published initialisation, or an identity for 0 classes."""
-    if num_classes < 0:
-        raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
-    if num_classes == 0:
-        return nn.Identity()
-    head = nn.Linear(dim, num_classes)
-    nn.init.trunc_normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head
-
-
-def pick_stages(indices: int | Sequence[int] | None) -> list[int]:
-    """Turns timm's ways to name stages into numbers from 0 to 3."""
-    if indices is None:
-        return [0, 1, 2, 3]
-    if isinstance(indices, int):
-        picked = list(range(4 - indices, 4))
-    else:
-        picked = [i + 4 if i < 0 else i for i in indices]
-    if not picked or not set(picked) <= {0, 1, 2, 3}:
-        raise ValueError(f"indices must name stages 0 to 3, got {indices}")
-    return picked
-
-
+@torch.fx.wrap  # traced as one call: a graph cannot decide on shapes
 def check_size(images: Tensor) -> None:
     """Raises ValueError for images that are not [B, in_chans, H, W] with sides from 32 up."""
     if images.ndim != 4:

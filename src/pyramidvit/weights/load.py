@@ -98,6 +98,8 @@ def load_weights(
     check_numbers(fitted, where)
 
     model.load_state_dict(fitted, strict=not fresh)
+    if hasattr(model, "class_names") and "head.weight" in fitted:
+        model.class_names = checkpoint.classes  # save_pretrained passes them on
     return LoadReport(
         loaded=tuple(name for name in fitted if name not in resized),
         resized=resized,
@@ -183,13 +185,10 @@ def fresh_parts(
         reason = "the file's classes have other names"
     if reason is None:
         return {}
-    if new_head is False and count is None:
-        raise UserError(f"{where} does not fit: it has no classifier head")
-    if new_head is False and count != wanted:
-        raise UserError(
-            f"{where} has {count} classes, the model {wanted}: build the model with"
-            f" num_classes={count}"
-        )
+    if new_head is False:
+        differs = count is not None and count != wanted
+        remedy = f": build the model with num_classes={count}" if differs else ""
+        raise UserError(f"{where} does not fit: {reason}{remedy}")
     fresh = dict.fromkeys((name for name in own if name.startswith("head.")), reason)
     token = ("cls_token", "norm.weight", "norm.bias")
     if "cls_token" in own and not any(name in found.state for name in token):
