@@ -25,7 +25,7 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 TASK_ROOMS = {
     *("structures", "task", "options", "errors", "files"),
-    *("nn", "backbones", "weights", "models", "data"),
+    *("ops", "nn", "backbones", "necks", "weights", "models", "data"),
 }
 ENGINE_ROOMS = {"structures", "task", "options", "errors", "files", "weights", "data"}
 ALLOWED = {  # a room may import itself, and these
@@ -34,8 +34,10 @@ ALLOWED = {  # a room may import itself, and these
     "files": {"errors"},
     "options": {"errors"},
     "task": {"structures"},
+    "ops": {"structures"},
     "nn": set(),
     "backbones": {"nn", "errors"},
+    "necks": {"nn"},
     "weights": {"errors", "files"},
     "data": {"structures", "errors"},
     "models": {"backbones", "weights", "errors"},
