@@ -61,14 +61,17 @@ class DenseGolden:
         return Batch(
             images=torch.from_numpy(self.rule.batch(spec)).to(dtype),
             sizes=sizes,
-            targets=tuple(self.target(i, s) for i, s in enumerate(spec)),
+            targets=tuple(self.target(i, s, dtype) for i, s in enumerate(spec)),
             origins=tuple(Origin(name=str(i), size=size) for i, size in enumerate(files)),
         )
 
-    def target(self, index: int, image: dict[str, tuple[int, int]]) -> DetectionTarget:
+    def target(
+        self, index: int, image: dict[str, tuple[int, int]], dtype: torch.dtype
+    ) -> DetectionTarget:
+        """Objects of an image. Boxes were recorded in the precision of the network."""
         boxes, labels, masks = self.rule.ground_truth(index, image)
         return DetectionTarget(
-            boxes=torch.from_numpy(boxes),
+            boxes=torch.from_numpy(boxes).to(dtype),
             labels=torch.from_numpy(labels),
             crowd=torch.zeros(len(boxes), dtype=torch.bool),
             masks=encode_masks(torch.from_numpy(masks).bool()),

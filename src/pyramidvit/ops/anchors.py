@@ -10,7 +10,6 @@ def anchor_shapes(stride: int, scales: Sequence[float], ratios: Sequence[float])
     """Boxes [len(ratios) * len(scales), 4] around the origin, float32; the scale changes first.
 
     Each has the area (stride * scale) squared, and a height of `ratio` times its width.
-    Always made in float32: low-quality matching asks which overlaps are equal to the last bit.
     """
     tall = torch.tensor(ratios, dtype=torch.float32, device="cpu").sqrt()[:, None]
     scale = torch.tensor(scales, dtype=torch.float32, device="cpu")

@@ -1,6 +1,7 @@
 """Sums of losses over pairs of outputs and targets; who calls divides them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
@@ -22,3 +23,9 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def l1_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Sum of absolute differences."""
     return (outputs - targets).abs().sum()
+
+
+def objectness_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the cross entropy of logits [n, 1] with labels [n], negative for no object."""
+    truth = (labels >= 0).to(logits)[:, None]
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")

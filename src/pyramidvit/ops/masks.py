@@ -1,14 +1,22 @@
-"""Binary masks between runs and pixels; see `structures.Masks` for the order of the runs."""
+"""Binary masks between runs and pixels; see `structures.Masks` for the order of the runs.
+
+Masks are drawn and read one at a time and within a window, never all at full size: a thousand
+objects in an image of 48 megapixels are 48 gigabytes of pixels.
+"""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from ..structures import Masks
+from .boxes import clip_boxes
 
 Window = tuple[int, int, int, int]  # (x0, y0, x1, y1), ends excluded
+
+PIXELS_AT_ONCE = 1 << 22  # of a pasted mask, in float32
 
 
 def encode_masks(bits: Tensor) -> Masks:
@@ -84,3 +92,68 @@ def select_masks(masks: Masks, places: Tensor) -> Masks:
         counts=torch.cat(chosen) if chosen else masks.counts[:0],
         num_runs=masks.num_runs[places],
     )
+
+
+def crop_masks(masks: Masks, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
+    """Bool [p, side, side]: what regions show of their objects' masks, half a cell or more.
+
+    Args:
+        masks: Of the objects of an image.
+        boxes: [p, 4] regions of that image.
+        owners: int64 [p], the number of each region's object.
+        side: Cells across a region.
+    """
+    runs = split_runs(masks)
+    boxes = clip_boxes(boxes, masks.size)
+    crops = torch.zeros(len(boxes), side, side, dtype=torch.bool, device=boxes.device)
+    for number in torch.unique(owners).tolist():
+        rows = (owners == number).nonzero().flatten()
+        window = window_around(boxes[rows], masks.size, margin=2)
+        pixels = decode_window(runs[number], masks.size[0], window)
+        corner = boxes.new_tensor((window[0], window[1], window[0], window[1]))
+        image = pixels[None, None].to(boxes)  # [1, 1, h, w]
+        where = [boxes[rows] - corner]
+        crop = roi_align(image, where, side, sampling_ratio=0, aligned=True)
+        crops[rows] = crop[:, 0] >= 0.5
+    return crops
+
+
+def window_around(boxes: Tensor, size: tuple[int, int], margin: int) -> Window:
+    """Whole pixels of an image of `size` (H, W) around all boxes [n, 4], with a margin."""
+    x0, y0 = (boxes[:, :2].amin(dim=0).floor() - margin).clamp(min=0).long().tolist()
+    x1, y1 = (boxes[:, 2:].amax(dim=0).ceil() + margin).long().tolist()
+    return x0, y0, min(x1, size[1]), min(y1, size[0])
+
+
+def paste_masks(shares: Tensor, boxes: Tensor, size: tuple[int, int]) -> Masks:
+    """Masks of `size` (H, W) from what cells of boxes say, stretched bilinearly: half or more.
+
+    Args:
+        shares: float32 [n, S, S], from 0 to 1, on the CPU.
+        boxes: float32 [n, 4], in pixels of the masks, on the CPU.
+    """
+    parts = [paste_mask(cells, box, size) for cells, box in zip(shares, boxes, strict=True)]
+    return join_masks(size, parts)
+
+
+def paste_mask(cells: Tensor, box: Tensor, size: tuple[int, int]) -> Masks:
+    """One mask of `size` (H, W) from cells [S, S] stretched over a box [4]."""
+    x0, y0, x1, y1 = window_around(box[None], size, margin=1)
+    if x1 <= x0 or y1 <= y0:
+        return encode_window(torch.zeros(0, 0, dtype=torch.bool), (0, 0), size)
+    down = stretch(y0, y1, box[1], box[3], len(cells)) @ cells  # [h, S]
+    across = stretch(x0, x1, box[0], box[2], len(cells)).T  # [S, w]
+    bands = torch.split(across, max(1, PIXELS_AT_ONCE // (y1 - y0)), dim=1)
+    bits = torch.cat([down @ band >= 0.5 for band in bands], dim=1)  # [h, w]
+    return encode_window(bits, (x0, y0), size)
+
+
+def stretch(first: int, last: int, start: Tensor, end: Tensor, cells: int) -> Tensor:
+    """Weights [last - first, cells] with which pixels read cells that span `start` to `end`.
+
+    Linear between the centres of cells, and falling to zero beyond the outer ones.
+    """
+    pixels = torch.arange(first, last, dtype=start.dtype) + 0.5
+    place = (pixels - start) / (end - start) * cells - 0.5
+    distance = (place[:, None] - torch.arange(cells, dtype=start.dtype)).abs()
+    return (1 - distance).clamp(min=0).nan_to_num(0)

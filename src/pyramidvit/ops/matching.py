@@ -25,9 +25,9 @@ def match_boxes(
     whose best overlap is at least that much also gets all anchors which reach exactly that best
     one; where objects compete for an anchor so, the later one has it.
 
-    Overlaps are compared in the precision that they come in, since ties count: float32 is what
-    the reference computes (mmdetection 2.13, MaxIoUAssigner). Unlike there, an object that
-    overlaps no anchor gets none, instead of all that it does not touch.
+    Since ties count, the last bit of an overlap does: anchors are float32 always, and so are
+    overlaps with float32 boxes, as in the reference (mmdetection 2.13, MaxIoUAssigner). Unlike
+    there, an object that overlaps no anchor gets none, instead of all that it does not touch.
 
     Returns:
         int64 [N]: the number of the object, BACKGROUND or IGNORED.

@@ -88,7 +88,7 @@ def test_gradients_equal_the_reference(golden: DenseGolden, model: SingleStageDe
     total.backward()
     model.eval()
 
-    found = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
+    found = {name: float(p.grad.double().norm()) for name, p in model.named_parameters()}
     tolerance = TOLERANCES[precision].relative
     norm = golden.records[f"grad_norm_total.{precision}"]
     recorded = golden.records[f"grad_norm.{precision}"]

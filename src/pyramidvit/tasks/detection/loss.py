@@ -7,27 +7,41 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UserError
 from ...ops.anchors import inside_padded
 from ...ops.boxes import encode_boxes
-from ...ops.losses import focal_loss, l1_loss
-from ...ops.matching import IGNORED, match_boxes
+from ...ops.losses import focal_loss, l1_loss, objectness_loss
+from ...ops.masks import crop_masks
+from ...ops.matching import BACKGROUND, IGNORED, match_boxes, sample_matches
 from ...structures import Batch, DetectionTarget
-from .outputs import DenseOutputs, Sizes, Truth, truths_of
+from .heads.roi import STDS, labels_of
+from .outputs import DenseOutputs, RegionOutputs, Regions, Sizes, Truth, truths_of
 
 LevelLosses = list[tuple[Tensor, Tensor]]  # for each level (classes, boxes), both scalar
 
 
-def loss(outputs: DenseOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
-    """The loss terms of RetinaNet, whose sum is minimised.
+def loss(outputs: DenseOutputs | RegionOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
+    """The loss terms of a detector, whose sum is minimised.
 
     Args:
-        outputs: Of the images of the batch.
-        batch: Its targets may be empty of objects, one or all.
+        outputs: Of the images of the batch, made with its truths where the detector takes any.
+        batch: Its images may be without objects, one or all.
+
+    Raises:
+        UserError: Masks are to be learnt, and an image's objects have none.
     """
-    levels = retinanet_losses(outputs, truths_of(batch.targets), batch.sizes)
-    return summed(levels, "classes", "boxes")
+    truths = truths_of(batch.targets)
+    if isinstance(outputs, DenseOutputs):
+        return summed(retinanet_losses(outputs, truths, batch.sizes), "classes", "boxes")
+    levels = proposal_losses(outputs.proposals, truths, batch.sizes)
+    return {
+        **summed(levels, "proposal_classes", "proposal_boxes"),
+        **region_losses(outputs, truths),
+        **mask_losses(outputs, batch.targets),
+    }
 
 
 def summed(levels: LevelLosses, *names: str) -> dict[str, Tensor]:
@@ -58,6 +72,70 @@ def retinanet_losses(outputs: DenseOutputs, truths: Sequence[Truth], sizes: Size
     return dense_losses(outputs, targets, focal_loss, divisor)
 
 
+def proposal_losses(
+    outputs: DenseOutputs, truths: Sequence[Truth], sizes: Sizes, *, samples: int = 256
+) -> LevelLosses:
+    """Cross entropy of objectness and L1 of the corrections, over the number of sampled anchors.
+
+    Objects take anchors with IoU from 0.7 on, and the best they have from 0.3 on; below 0.3 is
+    background. `samples` anchors an image are drawn, half of them objects at most.
+    """
+    anchors = torch.cat(outputs.anchors)
+    images, divisor = [], 0
+    for truth, size in zip(truths, sizes, strict=True):
+        matches = match_anchors(anchors, truth, size, (0.7, 0.3, 0.3))
+        objects, background = sample_matches(matches, samples, share=0.5)
+        divisor += max(1, len(objects)) + max(1, len(background))
+        drawn = torch.full_like(matches, IGNORED)
+        drawn[background] = BACKGROUND
+        drawn[objects] = matches[objects]
+        images.append(targets_of(drawn, truth))
+    targets = AnchorTargets(*map(torch.stack, zip(*images, strict=True)))
+    return dense_losses(outputs, targets, objectness_loss, divisor)
+
+
+def region_losses(outputs: RegionOutputs, truths: Sequence[Truth]) -> dict[str, Tensor]:
+    """Cross entropy of the classes and L1 of the corrections, over the number of regions."""
+    regions = outputs.regions
+    objects = regions.matches != BACKGROUND
+    owned, boxes = labels_of(regions, truths)
+    labels = torch.full_like(regions.matches, outputs.logits.shape[1] - 1)  # background
+    labels[objects] = owned
+
+    divisor = max(1, len(labels))
+    classes = F.cross_entropy(outputs.logits, labels, reduction="sum") / divisor
+    around = regions.boxes[objects]
+    wanted = encode_boxes(boxes, around, STDS)
+    corrections = l1_loss(outputs.deltas[objects, owned], wanted) / divisor
+    return {"classes": classes, "boxes": corrections}
+
+
+def mask_losses(outputs: RegionOutputs, targets: Sequence[DetectionTarget]) -> dict[str, Tensor]:
+    """Mean cross entropy of the cells of regions with an object; empty without a mask head."""
+    logits, regions = outputs.mask_logits, outputs.regions
+    if logits is None:
+        return {}
+    wanted = [
+        object_masks(regions, image, target, logits.shape[-1])
+        for image, target in enumerate(targets)
+    ]
+    truth = torch.cat(wanted).to(logits)
+    total = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
+    return {"masks": total / max(1, truth.numel())}
+
+
+def object_masks(regions: Regions, image: int, target: DetectionTarget, side: int) -> Tensor:
+    """Bool [p, side, side], what the regions of an image show of their objects' masks."""
+    rows = (regions.images == image) & (regions.matches != BACKGROUND)
+    boxes = regions.boxes[rows]
+    if not len(boxes):
+        return torch.zeros(0, side, side, dtype=torch.bool, device=boxes.device)
+    if target.masks is None:
+        raise UserError("the data has boxes without masks: train retinanet or faster_rcnn on it")
+    owners = (~target.crowd).nonzero().flatten()[regions.matches[rows]]
+    return crop_masks(target.masks, boxes, owners, side)
+
+
 def match_anchors(
     anchors: Tensor, truth: Truth, size: tuple[int, int], limits: tuple[float, float, float]
 ) -> Tensor:
@@ -72,7 +150,7 @@ def match_anchors(
     matches = torch.full((len(anchors),), IGNORED, device=anchors.device)
     matches[inside] = match_boxes(
         anchors[inside],
-        truth.boxes.to(anchors),
+        truth.boxes,
         foreground=foreground,
         background=background,
         low_quality=low_quality,
@@ -93,7 +171,7 @@ def dense_losses(
     outputs: DenseOutputs,
     targets: AnchorTargets,
     class_loss: Callable[[Tensor, Tensor], Tensor],
-    divisor: Tensor,
+    divisor: Tensor | int,
 ) -> LevelLosses:
     """The class loss of what is not ignored and L1 of objects' corrections, over `divisor`."""
     counts = [len(anchors) for anchors in outputs.anchors]
@@ -105,7 +183,7 @@ def dense_losses(
 
         objects = labels[level] >= 0
         around = anchors.expand(len(objects), -1, -1)[objects]  # [p, 4]
-        wanted = encode_boxes(boxes[level][objects].to(around), around)
+        wanted = encode_boxes(boxes[level][objects], around)
         corrections = l1_loss(outputs.deltas[level][objects], wanted)
         levels.append((classes / divisor, corrections / divisor))
     return levels

@@ -22,7 +22,7 @@ class DenseOutputs(NamedTuple):
 
     logits: tuple[Tensor, ...]  # L of [B, N_l, K]
     deltas: tuple[Tensor, ...]  # L of [B, N_l, 4], corrections of the anchors
-    anchors: tuple[Tensor, ...]  # L of [N_l, 4]
+    anchors: tuple[Tensor, ...]  # L of [N_l, 4], always float32: see `ops.matching`
 
 
 class Truth(NamedTuple):
@@ -48,8 +48,7 @@ def network_inputs(batch: Batch[DetectionTarget], *, learn: bool) -> dict[str, A
 
 def rows_of(maps: Tensor, dim: int) -> Tensor:
     """Turns a head's map [B, A * dim, H, W] into rows [B, H * W * A, dim], float32 or more."""
-    rows = maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, dim)
-    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return at_least_float32(maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, dim))
 
 
 class Detections(NamedTuple):
@@ -88,3 +87,33 @@ def gather_detections(chosen: Sequence[Selected]) -> Detections:
         scores=torch.cat([found.scores for found in chosen]),
         images=torch.cat(images),
     )
+
+
+class Regions(NamedTuple):
+    """Boxes of a batch that a head looks at again, to learn."""
+
+    boxes: Tensor  # [R, 4], pixels of the network's images
+    images: Tensor  # int64 [R], which image of the batch
+    matches: Tensor  # int64 [R], the number of the object in its image's truth, or BACKGROUND
+
+
+class RegionOutputs(NamedTuple):
+    """What a two-stage detector says, to learn from."""
+
+    proposals: DenseOutputs  # K is 1: object or not
+    regions: Regions
+    logits: Tensor  # [R, K + 1], background last
+    deltas: Tensor  # [R, K, 4], corrections of the regions, one for each class
+    mask_logits: Tensor | None  # [p, S, S], for regions with an object, of the object's class
+
+
+class RegionDetections(NamedTuple):
+    """What a two-stage detector finds."""
+
+    detections: Detections
+    mask_logits: Tensor | None  # [D, S, S], of the detected class
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Coordinates and scores are no matter for half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -7,20 +7,39 @@ import torch
 from torch import Tensor
 
 from ...ops.boxes import clip_boxes, decode_boxes
+from ...ops.masks import paste_masks
 from ...ops.selection import Selected, best_rows, select_boxes
 from ...structures import Batch, DetectionPrediction, DetectionTarget, Origin
-from .outputs import PUBLISHED, Decoding, DenseOutputs, Detections, Sizes, gather_detections
+from .outputs import (
+    PUBLISHED,
+    Decoding,
+    DenseOutputs,
+    Detections,
+    RegionDetections,
+    Sizes,
+    gather_detections,
+)
 
 CANDIDATES = 1000  # anchors a level that are looked at
 
 
 def postprocess(
-    outputs: DenseOutputs, batch: Batch[DetectionTarget], decoding: Decoding = PUBLISHED
+    outputs: DenseOutputs | RegionDetections,
+    batch: Batch[DetectionTarget],
+    decoding: Decoding = PUBLISHED,
 ) -> tuple[DetectionPrediction, ...]:
-    """One prediction an image of the batch, on the CPU."""
-    found = detect_dense(outputs, batch.sizes, decoding)
+    """One prediction an image of the batch, on the CPU.
+
+    Args:
+        outputs: Of the images of the batch.
+        batch: Its sizes and origins say how images were made from files.
+        decoding: How detections are chosen; a two-stage detector, which draws masks for them, has
+            chosen by its own.
+    """
+    if isinstance(outputs, DenseOutputs):
+        outputs = RegionDetections(detect_dense(outputs, batch.sizes, decoding), None)
     return tuple(
-        to_file_frame(of_image(found, i), size, origin)
+        to_file_frame(of_image(outputs, i), size, origin)
         for i, (size, origin) in enumerate(zip(batch.sizes, batch.origins, strict=True))
     )
 
@@ -50,18 +69,25 @@ def detect_image(
     )
 
 
-def of_image(found: Detections, image: int) -> Detections:
+def of_image(outputs: RegionDetections, image: int) -> RegionDetections:
     """The detections of one image."""
+    found, mask_logits = outputs
     rows = found.images == image
-    return Detections(*(column[rows] for column in found))
+    chosen = Detections(*(column[rows] for column in found))
+    return RegionDetections(chosen, None if mask_logits is None else mask_logits[rows])
 
 
-def to_file_frame(found: Detections, size: tuple[int, int], origin: Origin) -> DetectionPrediction:
-    """Scales boxes from an image of `size` (H, W) to the file it was made from."""
+def to_file_frame(
+    outputs: RegionDetections, size: tuple[int, int], origin: Origin
+) -> DetectionPrediction:
+    """Scales detections from an image of `size` (H, W) to the file that it was made from."""
+    found, mask_logits = outputs
+    boxes = (found.boxes / scale_of(size, origin).to(found.boxes)).cpu()
+    masks = None
+    if mask_logits is not None:
+        masks = paste_masks(mask_logits.sigmoid().cpu(), boxes, origin.size)
     return DetectionPrediction(
-        boxes=(found.boxes / scale_of(size, origin).to(found.boxes)).cpu(),
-        labels=found.labels.cpu(),
-        scores=found.scores.cpu(),
+        boxes=boxes, labels=found.labels.cpu(), scores=found.scores.cpu(), masks=masks
     )
 
 

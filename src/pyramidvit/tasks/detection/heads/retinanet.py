@@ -62,7 +62,7 @@ class RetinaNetHead(nn.Module):
             logits.append(rows_of(self.retina_cls(classes), self.num_classes))  # [B, N_l, K]
             deltas.append(rows_of(self.retina_reg(boxes), 4))  # [B, N_l, 4]
             grid = (x.shape[2], x.shape[3])
-            anchors.append(grid_anchors(shapes.to(deltas[-1]), grid, stride))  # [N_l, 4]
+            anchors.append(grid_anchors(shapes.to(x.device), grid, stride))  # [N_l, 4]
         return DenseOutputs(tuple(logits), tuple(deltas), tuple(anchors))
 
 
