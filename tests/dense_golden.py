@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -89,6 +90,25 @@ class DenseGolden:
         for figure, found in (("mean", flat.mean()), ("std", flat.std())):
             np.testing.assert_allclose(found, recorded[figure], **near)
         np.testing.assert_allclose(np.abs(flat).max(), recorded["absmax"], **near)
+
+    def check_gradients(
+        self, model: nn.Module, total: Tensor, precision: str, tolerance: float
+    ) -> None:
+        """Holds the norm of each parameter's gradient, and of all, to the recorded ones."""
+        assert total.item() == pytest.approx(self.records[f"loss_total.{precision}"], rel=1e-5)
+        model.zero_grad()
+        total.backward()
+        found = {
+            name: p.grad.double().norm().item()
+            for name, p in model.named_parameters()
+            if p.grad is not None
+        }
+        assert found == pytest.approx(
+            self.records[f"grad_norm.{precision}"], rel=tolerance, abs=1e-9
+        )
+        norm = sum(n**2 for n in found.values()) ** 0.5
+        recorded = self.records[f"grad_norm_total.{precision}"]
+        assert norm == pytest.approx(recorded, rel=tolerance)
 
     def pair(self, tag: str, frame: str, image: int, found: DetectionPrediction) -> list[int]:
         """Which detection of ours each recorded one is: same label, box and score; no two the same.

@@ -47,7 +47,8 @@ class FPN(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps [B, C_i, H_i, W_i] in, from large to small; `num_outs` of [B, dim, H_i, W_i] out."""

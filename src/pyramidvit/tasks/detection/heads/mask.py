@@ -27,7 +27,8 @@ class MaskHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Maps features [n, dim, S, S] to the logits [n, 2 S, 2 S] of each one's label [n]."""
