@@ -39,7 +39,7 @@ ALLOWED = {  # a room may import itself, and these
     "backbones": {"nn", "errors"},
     "necks": {"nn"},
     "weights": {"errors", "files"},
-    "data": {"structures", "errors"},
+    "data": {"structures", "errors", "ops"},
     "models": {"backbones", "weights", "errors"},
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
