@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 BACKGROUND = -1
 IGNORED = -2
 
-PAIRS_AT_ONCE = 1 << 22  # overlaps in memory at a time: 1,000 objects meet 200,000 anchors
+PAIRS_AT_ONCE = 1 << 21  # overlaps in memory at a time: 1,000 objects meet 200,000 anchors
 
 
 def match_boxes(

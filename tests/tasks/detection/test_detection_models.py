@@ -1,6 +1,7 @@
 """What holds for every detector: sizes, empty cases, training, and what steers the network."""
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,18 @@ BATCHES = {
 def train(model: torch.nn.Module, batch: Batch[DetectionTarget]) -> dict[str, torch.Tensor]:
     model.train()
     return loss(model(batch.images, **network_inputs(batch, learn=True)), batch)
+
+
+def test_a_batch_carries_true_sizes_and_moves_with_its_masks() -> None:
+    batch = batch_of(TWO, ())
+    assert batch.images.shape == (2, 3, 64, 96)
+    assert batch.sizes == ((64, 90), (57, 95))
+    assert [origin.size for origin in batch.origins] == [(128, 180), (114, 190)]
+    again = pickle.loads(pickle.dumps(batch.targets[0]))  # on the way out of a reading process
+    assert torch.equal(decode_masks(again.masks), decode_masks(batch.targets[0].masks))
+    for moved in batch.to("meta").targets:
+        assert moved.masks is not None
+        assert {t.device.type for t in (moved.boxes, moved.crowd, moved.masks.counts)} == {"meta"}
 
 
 def test_parameter_counts_are_the_published_ones(golden_dir: Path) -> None:

@@ -43,6 +43,9 @@ def test_parameters_have_the_released_names_and_shapes(golden_dir: Path, backbon
     state = build_detector("mask_rcnn", backbone, 80).state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == json.loads(text)
 
+    boxes_only = build_detector("faster_rcnn", backbone, 80).state_dict()
+    assert set(boxes_only) == {key for key in state if "mask_head" not in key}
+
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_maps_proposals_and_regions_equal_the_reference(
