@@ -25,7 +25,7 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 TASK_ROOMS = {
     *("structures", "task", "options", "errors", "files"),
-    *("nn", "backbones", "weights", "models", "data"),
+    *("ops", "nn", "backbones", "necks", "weights", "models", "data"),
 }
 ENGINE_ROOMS = {"structures", "task", "options", "errors", "files", "weights", "data"}
 ALLOWED = {  # a room may import itself, and these
@@ -34,6 +34,7 @@ ALLOWED = {  # a room may import itself, and these
     "files": {"errors"},
     "options": {"errors"},
     "task": {"structures"},
+    "ops": {"structures"},
     "nn": set(),
     "backbones": {
         "nn",
@@ -43,7 +44,8 @@ ALLOWED = {  # a room may import itself, and these
         "",
     },  # weights: see below
     "weights": {"backbones", "errors", "files"},
-    "data": {"structures", "errors"},
+    "necks": {"nn"},
+    "data": {"structures", "errors", "ops"},
     "models": {"backbones", "weights", "errors"},
     "timm_models": {"backbones", "models", "errors"},
     "tasks": TASK_ROOMS,

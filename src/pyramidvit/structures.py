@@ -23,7 +23,7 @@ class Movable:
 
     def to(self, device: torch.device | str) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        moved = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor | Movable)}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -98,6 +98,62 @@ class ClassPrediction(Movable):
     """
 
     scores: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masks(Movable):
+    """Binary masks of one size, run by run: a thousand objects in a large image take little room.
+
+    The order is COCO's: column by column from the left, each from the top; every mask starts with
+    a run of zeros, which may be empty. `ops.masks` turns them into pixels and back.
+
+    Attributes:
+        size: (H, W) of every mask.
+        counts: int64 [sum of num_runs] lengths of the runs of all masks, one mask after the other.
+        num_runs: int64 [n] how many runs each mask has.
+    """
+
+    size: tuple[int, int]
+    counts: Tensor
+    num_runs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.num_runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionTarget(Movable):
+    """What the annotation says of the objects in an image, in the frame of that image.
+
+    Attributes:
+        boxes: float32 [n, 4], each with an area: an empty box cannot be learnt.
+        labels: int64 [n], numbers of classes.
+        crowd: bool [n], true where a box stands for many objects; training passes over these, and
+            evaluation counts nothing that is found there.
+        masks: One an object, of the image's size; None where the data has none.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    masks: Masks | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionPrediction(Movable):
+    """What a detector finds in an image, in the frame of the file.
+
+    Attributes:
+        boxes: float32 [m, 4].
+        labels: int64 [m], numbers of classes.
+        scores: float32 [m], from 0 to 1, descending.
+        masks: One a box, of the file's size; None from a detector that draws none.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    masks: Masks | None = None
 
 
 T = TypeVar("T", bound=Movable)  # a task's target

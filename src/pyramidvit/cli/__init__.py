@@ -10,7 +10,8 @@ from ..errors import UserError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb of the command: its file in this folder has `run(arguments: list[str]) -> None`."""
+    """A verb of the command. Its file in this folder has `run(arguments: list[str])`, which returns
+    an exit code, or None for 0."""
 
     says: str
     example: str
@@ -26,6 +27,7 @@ VERBS = {
     "inspect": Verb("say what a checkpoint is", "pvt inspect pvt_v2_b2.pth"),
     "convert": Verb("write another library's names", "pvt convert in.pth out/ --to transformers"),
     "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
+    "data": Verb("check data and draw samples", "pvt data check photos/"),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
     "demo": Verb("train, evaluate and predict on handwritten digits", "pvt demo"),
 }
@@ -41,7 +43,8 @@ Options are --key value or key=value; `pvt VERB --help` lists them.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Runs the command; returns its exit code: 0, 1 for faults that `pvt data check` found, 2 for
+    a user's mistake, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return dispatch(arguments)
@@ -73,8 +76,8 @@ def dispatch(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         raise UserError(f"unknown verb {verb}; nearest: {nearest(verb, VERBS)} (pvt --help)")
-    importlib.import_module(f".{verb}", __name__).run(arguments[1:])
-    return 0
+    code: int | None = importlib.import_module(f".{verb}", __name__).run(arguments[1:])
+    return code or 0
 
 
 def say_error(text: str) -> None:

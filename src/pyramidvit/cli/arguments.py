@@ -13,7 +13,7 @@ from ..errors import UserError, nearest
 
 Options = TypeVar("Options")
 
-FLAGS = {"help", "json", "print_config", "weights", "ema"}  # options that take no value
+FLAGS = {"help", "json", "print_config", "weights", "ema", "quick"}  # options that take no value
 
 
 def build_parser(verb: str, description: str, example: str) -> ArgumentParser:

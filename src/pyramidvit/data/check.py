@@ -1,0 +1,214 @@
+"""Looks at everything in a data set: counts, classes, sizes, and every fault with its place."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..structures import Classes
+from .detection import read_annotations
+from .faults import Fault
+from .image_folder import class_folders, find_parts, pictures_below
+from .images import BrokenImage, read_image, reason
+from .layouts import read_size
+from .objects import DetectionSource, size_differs
+from .table import Table
+
+Advance = Callable[[], None]
+Start = Callable[[int], Advance]  # takes the number of pictures to come
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """Counts of one part of a data set.
+
+    Attributes:
+        images: Pictures.
+        objects: Annotated objects that training would see; of class folders, none.
+        crowd: How many of them stand for many, or are difficult.
+        empty: Pictures without an object.
+        most: Objects of the picture that has the most.
+        per_class: Objects, or pictures of class folders, by class number.
+    """
+
+    images: int
+    objects: int = 0
+    crowd: int = 0
+    empty: int = 0
+    most: int = 0
+    per_class: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        form: What the data were taken for.
+        classes: All classes, also those without an object.
+        masks: Every object has a mask.
+        parts: Counts by part.
+        sizes: How many pictures have which (H, W).
+        faults: Everything wrong, in the order it was met.
+        sources: The parts that samples can be drawn from; empty for class folders.
+        pictures: Of class folders, (file, class), one of each class first.
+    """
+
+    form: str
+    classes: Classes
+    masks: bool
+    parts: dict[str, Part]
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+    sources: dict[str, DetectionSource] = field(default_factory=dict)
+    pictures: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        classes = [
+            record | {part: counts.per_class[k] for part, counts in self.parts.items()}
+            for k, record in enumerate(self.classes.to_records())
+        ]
+        columns = ("images", "objects", "crowd", "empty", "most")
+        parts = {name: {c: getattr(p, c) for c in columns} for name, p in self.parts.items()}
+        sizes = [{"size": list(size), "images": n} for size, n in self.sizes.most_common()]
+        return {
+            "form": self.form,
+            "masks": self.masks,
+            "parts": parts,
+            "classes": classes,
+            "sizes": sizes,
+            "faults": [fault._asdict() for fault in self.faults],
+        }
+
+
+def check_data(place: str | Path, *, start: Start, quick: bool = False) -> Report:
+    """Checks annotations of any known form, or class folders.
+
+    Args:
+        place: As for `load_detection_data`, or a folder of class folders.
+        start: Told the number of pictures; returns what is called after each.
+        quick: Reads no more of a picture than its head, and no masks; looks for no duplicates.
+
+    Raises:
+        UserError: Nothing known is there, or a file cannot be understood at all.
+    """
+    place = Path(place)
+    try:
+        reading = read_annotations(place)
+    except UserError:
+        if not place.is_dir() or not any(pictures_below(place / f) for f in class_folders(place)):
+            raise
+        return check_class_folders(place, start=start, quick=quick)
+    report = Report(
+        form=reading.form,
+        classes=reading.classes,
+        masks=reading.has_masks(),
+        parts={part: count(table) for part, table in reading.tables.items()},
+        faults=reading.faults,
+        sources={p: DetectionSource(t, reading.has_masks()) for p, t in reading.tables.items()},
+    )
+    advance = start(sum(part.images for part in report.parts.values()))
+    seen: dict[bytes, str] = {}
+    for source in report.sources.values():
+        for index, file in enumerate(source.table.files):
+            height, width = (int(side) for side in source.table.sizes[index])
+            found = check_picture(file, (height, width), report, None if quick else seen)
+            size = found or (height, width)
+            if all(size) and source.with_masks and not quick:
+                report.faults += source.bad_masks(index, size)
+            advance()
+    return report
+
+
+def count(table: Table) -> Part:
+    per_image = table.first[1:] - table.first[:-1]
+    return Part(
+        images=len(table.files),
+        objects=len(table.labels),
+        crowd=int(table.crowd.sum()),
+        empty=int((per_image == 0).sum()),
+        most=int(per_image.max(initial=0)),
+        per_class=Counter(table.labels.tolist()),
+    )
+
+
+def check_picture(
+    file: str, written: tuple[int, int], report: Report, seen: dict[bytes, str] | None
+) -> tuple[int, int] | None:
+    """Reads a picture, wholly where duplicates are sought; its (H, W) if all is well.
+
+    Args:
+        file: The picture.
+        written: (H, W) that its annotation says, zeros if none.
+        report: Receives the size, and what is wrong.
+        seen: Pictures by the hash of their content, and None to read the head only.
+    """
+    if not Path(file).is_file():
+        report.faults.append(Fault("missing_file", file, "no such file"))
+        return None
+    try:
+        if seen is None:
+            size = read_size(file)
+            if not all(size):
+                raise BrokenImage(file, reason(file, ValueError("its head cannot be read")))
+        else:
+            picture = read_image(file)
+            size = picture.height, picture.width
+    except BrokenImage as error:
+        report.faults.append(Fault("unreadable", file, error.reason))
+        return None
+    report.sizes[size] += 1
+    if seen is not None:
+        find_twin(file, report, seen)
+    if all(written) and written != size:
+        report.faults.append(Fault("size_differs", file, size_differs(written, size)))
+        return None
+    return size
+
+
+def find_twin(file: str, report: Report, seen: dict[bytes, str]) -> None:
+    content = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
+    twin = seen.setdefault(content, file)
+    if twin != file:
+        report.faults.append(Fault("duplicate_picture", file, f"the same picture as {twin}"))
+
+
+def check_class_folders(place: Path, *, start: Start, quick: bool) -> Report:
+    """Checks class folders in either layout."""
+    folders = find_parts(place)
+    first = next(iter(folders.values()))
+    names = class_folders(first)
+    classes = Classes(names=tuple(names), ids=tuple(names))
+    report = Report(form="class folders", classes=classes, masks=False, parts={})
+    files: dict[str, list[str]] = {}
+    for part, folder in folders.items():
+        counts: Counter[int] = Counter()
+        for name in class_folders(folder):
+            found = pictures_below(folder / name)
+            fault = class_fault(folder / name, len(found), known=name in names, own=folder == first)
+            report.faults += [fault] if fault else []
+            files.setdefault(name, []).extend(str(file) for file in found)
+            if name in names:
+                counts[names.index(name)] = len(found)
+        report.parts[part] = Part(images=counts.total(), per_class=counts)
+    rounds = zip_longest(*([(file, name) for file in found] for name, found in files.items()))
+    report.pictures = [pair for one_each in rounds for pair in one_each if pair]
+    advance = start(sum(map(len, files.values())))
+    seen: dict[bytes, str] = {}
+    for paths in files.values():
+        for file in paths:
+            check_picture(file, (0, 0), report, None if quick else seen)
+            advance()
+    return report
+
+
+def class_fault(folder: Path, count: int, *, known: bool, own: bool) -> Fault | None:
+    """What is wrong with a class folder of `count` pictures: empty, or new in validation."""
+    if not known and count:
+        return Fault("unknown_class", str(folder), "the training part has no such class")
+    return Fault("empty_class", str(folder), "no pictures in it") if own and not count else None

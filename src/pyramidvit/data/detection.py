@@ -1,0 +1,196 @@
+"""Annotated boxes and masks of any known form: what is it, and what is in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError, nearest
+from ..structures import Classes
+from .coco import read_coco
+from .coco_files import find_coco
+from .faults import Fault, note, refuse
+from .image_folder import check_folder
+from .objects import DetectionSource, clean
+from .source import DataSet, Source, Subset
+from .split import hold_out
+from .table import Table, relabel
+from .voc import find_voc, read_voc
+from .yolo import find_yolo, read_yolo
+
+Form = Literal["COCO json", "Pascal VOC XML", "YOLO text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Annotations as read, before anything is held out.
+
+    Attributes:
+        form: What the data were taken for.
+        classes: All classes, also those without an object.
+        tables: The cleaned objects of each part: "train", "validation", "test", or "all".
+        faults: Whatever is wrong.
+    """
+
+    form: Form
+    classes: Classes
+    tables: dict[str, Table]
+    faults: list[Fault]
+
+    def has_masks(self) -> bool:
+        """Whether every object comes with a mask."""
+        flags = [table.has_mask() for table in self.tables.values()]
+        return any(map(len, flags)) and all(bool(flag.all()) for flag in flags)
+
+
+def load_detection_data(
+    place: str | Path, *, seed: int, held_out: float = 0.2, classes: Classes | None = None
+) -> DataSet:
+    """Reads the annotations at a place; the pictures and masks are read later, one at a time.
+
+    Args:
+        place: A folder, a COCO json, or a `data.yaml`.
+        seed: Decides which images are held out, where the data name no validation part.
+        held_out: Share of the images that is then held out.
+        classes: The classes of a checkpoint; the data's classes must be among them by name, and
+            labels are numbered as there. Without it, the data's own, in the order of their ids.
+
+    Returns:
+        Splits "train", "validation", "test" as far as the data have them; "all" where a share was
+        held out. A set without training images keeps the parts that it has.
+
+    Raises:
+        UserError: Nothing known is there, a record cannot be understood, an object is of an unknown
+            class, a class is not in `classes`, or there are no images.
+    """
+    place = Path(place)
+    reading = read_annotations(place)
+    refuse(reading.faults, place)
+    tables = reading.tables
+    if classes is None:
+        classes = reading.classes
+    else:
+        numbers = match_classes(place, reading, classes)
+        tables = {p: relabel(t, reading.classes, numbers) for p, t in tables.items()}
+    with_masks = reading.has_masks()
+    sources: dict[str, Source] = {p: DetectionSource(t, with_masks) for p, t in tables.items()}
+    splits = split(place, tables, sources, held_out=held_out, seed=seed)
+    return DataSet(
+        name=(place if place.is_dir() else place.parent).resolve().name,
+        summary=summarise(place, reading, splits),
+        classes=classes,
+        splits=splits,
+    )
+
+
+def read_annotations(place: Path) -> Reading:
+    """Recognises the form of the data at a place and reads it.
+
+    Raises:
+        UserError: Nothing known is there, or a file cannot be understood at all.
+    """
+    if not place.exists():
+        check_folder(place)
+    faults: list[Fault] = []
+    coco = find_coco(place)
+    if coco:
+        tables, classes = read_coco_parts(coco, faults)
+        return finish("COCO json", classes, tables, faults)
+    yolo = find_yolo(place)
+    if yolo:
+        classes, tables = read_yolo(yolo, faults)
+        return finish("YOLO text", classes, tables, faults)
+    voc = find_voc(place)
+    if voc:
+        classes, tables = read_voc(voc, faults)
+        return finish("Pascal VOC XML", classes, tables, faults)
+    raise UserError(
+        f"{place} holds no annotations that are known: COCO json (with images, annotations and"
+        " categories), YOLO text (with data.yaml), or Pascal VOC XML"
+    )
+
+
+def finish(
+    form: Form, classes: Classes, tables: Mapping[str, Table], faults: list[Fault]
+) -> Reading:
+    cleaned = {part: clean(table, faults) for part, table in tables.items() if table.files}
+    return Reading(form=form, classes=classes, tables=cleaned, faults=faults)
+
+
+def read_coco_parts(
+    files: Mapping[str, Path], faults: list[Fault]
+) -> tuple[dict[str, Table], Classes]:
+    """Reads the files of all parts; the classes are those of the first."""
+    tables: dict[str, Table] = {}
+    first: Classes | None = None
+    for part, file in files.items():
+        own, table = read_coco(file, faults)
+        first = first or own
+        names = dict(zip(first.ids, first.names, strict=True))
+        used = set(table.labels.tolist())
+        for k, (i, name) in enumerate(zip(own.ids, own.names, strict=True)):
+            if i in names and names[i] != name:
+                text = f"category {i} is {name} here and {names[i]} in {next(iter(files.values()))}"
+                faults.append(Fault("unknown_class", str(file), text))
+            elif i not in names and k in used:
+                text = f"category {i} ({name}) is unknown to {next(iter(files.values()))}"
+                faults.append(Fault("unknown_class", str(file), text))
+        numbers = {k: first.ids.index(i) for k, i in enumerate(own.ids) if i in names}
+        tables[part] = relabel(table, own, numbers)
+    assert first is not None
+    return tables, first
+
+
+def match_classes(place: Path, reading: Reading, classes: Classes) -> dict[int, int]:
+    """Numbers among `classes` of the data's classes, by name.
+
+    Raises:
+        UserError: A class that has objects is not among them.
+    """
+    by_name = {name: k for k, name in enumerate(classes.names)}
+    numbers = {k: by_name[n] for k, n in enumerate(reading.classes.names) if n in by_name}
+    used = {k for table in reading.tables.values() for k in table.labels.tolist()}
+    for k in sorted(used - set(numbers)):
+        name = reading.classes.names[k]
+        raise UserError(
+            f"class {name} in {place} is not among the {len(classes)} classes of the"
+            f" checkpoint; nearest: {nearest(name, classes.names)}"
+        )
+    return numbers
+
+
+def split(
+    place: Path,
+    tables: Mapping[str, Table],
+    sources: dict[str, Source],
+    *,
+    held_out: float,
+    seed: int,
+) -> dict[str, Source]:
+    """The parts as they are, or with a share of the training images held out."""
+    if not sources:
+        raise UserError(f"{place} names no images")
+    whole = next((part for part in ("all", "train") if part in sources), None)
+    if whole is None or "validation" in sources:
+        return sources
+    first = tables[whole].first
+    empty = [int(start == end) for start, end in pairwise(first.tolist())]
+    train, validation = hold_out(empty, held_out, seed)
+    if not validation:
+        raise UserError(f"{place} has one image only, so none can be held out")
+    source = sources.pop(whole)
+    held = {"train": Subset(source, train), "validation": Subset(source, validation)}
+    return {"all": source, **held, **sources}
+
+
+def summarise(place: Path, reading: Reading, splits: Mapping[str, Source]) -> str:
+    parts = [f"{len(s):,} {name}" for name, s in splits.items() if name != "all"]
+    held = " (held out)" if "all" in splits else ""
+    objects = sum(len(table.labels) for table in reading.tables.values())
+    what = "boxes and masks" if reading.has_masks() else "boxes"
+    done = note(reading.faults)
+    count = len(reading.classes)
+    classes = f"{count} {'class' if count == 1 else 'classes'}"
+    text = f"{place}: {reading.form}, {classes}, {', '.join(parts)} images"
+    return f"{text}{held}, {objects:,} {what}" + f"; {done}" * bool(done)

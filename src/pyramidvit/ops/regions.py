@@ -1,0 +1,37 @@
+"""Features of regions: cut out of a pyramid by RoIAlign (arXiv 1703.06870)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+FINEST = 56  # regions of a side below twice this many pixels are read from the first level
+
+
+def region_levels(boxes: Tensor, num_levels: int) -> Tensor:
+    """The level int64 [R] on which each box [R, 4] is looked at: one up for each doubled side."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    return (side / FINEST + 1e-6).log2().floor().clamp(0, num_levels - 1).long()
+
+
+def pool_regions(
+    maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, images: Tensor, side: int
+) -> Tensor:
+    """Features [R, C, side, side] of regions, with as many samples a cell as it has pixels.
+
+    Args:
+        maps: [B, C, H_l, W_l] of each level, from the finest on.
+        strides: Pixels of the image per cell, one a level.
+        boxes: [R, 4], in pixels of the image.
+        images: int64 [R], which image of the batch a box lies in.
+    """
+    levels = region_levels(boxes, len(maps))
+    pooled = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
+    for level, (x, stride) in enumerate(zip(maps, strides, strict=True)):
+        rows = (levels == level).nonzero().flatten()
+        x = x.to(boxes.dtype)  # boxes want float32 where the maps have less
+        where = torch.cat((images[rows, None].to(boxes), boxes[rows]), dim=1)
+        cut = roi_align(x, where, side, spatial_scale=1 / stride, sampling_ratio=0, aligned=True)
+        pooled[rows] = cut.to(pooled)
+    return pooled

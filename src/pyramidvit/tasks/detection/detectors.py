@@ -1,0 +1,132 @@
+"""How the parts of a detector work together.
+
+Parameters carry the names of released mmdetection checkpoints: backbone, neck, and bbox_head, or
+rpn_head and roi_head.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .heads.roi import RoIHead, detect_regions, labels_of, sample_regions
+from .heads.rpn import RPNHead, propose
+from .outputs import (
+    Decoding,
+    DenseOutputs,
+    RegionDetections,
+    RegionOutputs,
+    Sizes,
+    Truth,
+)
+
+
+class SingleStageDetector(nn.Module):
+    """A detector that answers at every anchor.
+
+    Args:
+        backbone: Images to a list of maps.
+        neck: Those to maps of one width.
+        bbox_head: Those to outputs.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        sizes: Sizes | None = None,
+        targets: Sequence[Truth] | None = None,
+    ) -> DenseOutputs:
+        """Maps images [B, C, H, W] to raw outputs; sizes and targets steer other detectors."""
+        outputs: DenseOutputs = self.bbox_head(self.neck(self.backbone(images)))
+        return outputs
+
+
+class TwoStageDetector(nn.Module):
+    """A detector that proposes regions and looks at them again.
+
+    Args:
+        backbone: Images to a list of maps.
+        neck: Those to maps of one width.
+        rpn_head: Those to objectness.
+        roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
+        proposals: Regions an image.
+        region_samples: How many of them an image are learnt from at a time.
+        low_quality: Least overlap for which an object also takes the best region that it has.
+        decoding: How detections are chosen, whose masks are then drawn.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        rpn_head: RPNHead,
+        roi_head: RoIHead,
+        *,
+        proposals: int,
+        region_samples: int,
+        low_quality: float | None,
+        decoding: Decoding,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+        self.proposals = proposals
+        self.region_samples = region_samples
+        self.low_quality = low_quality
+        self.decoding = decoding
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        sizes: Sizes | None = None,
+        targets: Sequence[Truth] | None = None,
+    ) -> RegionOutputs | RegionDetections:
+        """Maps images [B, C, H, W] to detections, or with targets to what can be learnt from.
+
+        Args:
+            images: Padded at the right and the bottom.
+            sizes: (H, W) of each image before padding, at whose borders boxes are cut off; None
+                where nothing was padded.
+            targets: One an image; they decide which regions are looked at.
+        """
+        sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
+        maps = self.neck(self.backbone(images))
+        dense = self.rpn_head(maps)
+        if targets is None:
+            return self.detect(maps[:-1], dense, sizes)
+        return self.learn(maps[:-1], dense, sizes, targets)
+
+    def detect(self, maps: Sequence[Tensor], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
+        proposals = propose(dense, sizes, candidates=1000, most=self.proposals)
+        logits, deltas = self.roi_head(maps, proposals.boxes, proposals.images)
+        found = detect_regions(logits, deltas, proposals, sizes, self.decoding)
+        masks = self.roi_head.forward_masks(maps, found.boxes, found.images, found.labels)
+        return RegionDetections(found, masks)
+
+    def learn(
+        self,
+        maps: Sequence[Tensor],
+        dense: DenseOutputs,
+        sizes: Sizes,
+        targets: Sequence[Truth],
+    ) -> RegionOutputs:
+        proposals = propose(dense, sizes, candidates=2000, most=self.proposals)
+        regions = sample_regions(
+            proposals, targets, count=self.region_samples, low_quality=self.low_quality
+        )
+        logits, deltas = self.roi_head(maps, regions.boxes, regions.images)
+        labels, _ = labels_of(regions, targets)
+        objects = regions.matches >= 0
+        masks = self.roi_head.forward_masks(
+            maps, regions.boxes[objects], regions.images[objects], labels
+        )
+        return RegionOutputs(dense, regions, logits, deltas, masks)

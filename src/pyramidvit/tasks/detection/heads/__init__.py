@@ -1,0 +1,1 @@
+"""The heads: from a pyramid of maps to raw outputs."""

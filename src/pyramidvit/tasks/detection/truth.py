@@ -1,0 +1,39 @@
+"""What evaluation holds predictions against: the annotation of the file, before any transform.
+
+Boxes could be scaled back from the network's image, masks could not, and published figures need the
+annotation to the last pixel. So the origin of an image takes it along.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...structures import DetectionTarget, Origin, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatedOrigin(Origin):
+    """Where an annotated image came from, and what its annotation says.
+
+    Attributes:
+        id: What the data calls the image, such as COCO's number; written into results.
+        truth: Its objects in the frame of the file.
+        areas: float64 [n], what the annotation says of the objects' areas in pixels of the file,
+            by which COCO tells small from large; NaN, or None as a whole, where it says nothing.
+    """
+
+    id: int | str
+    truth: DetectionTarget
+    areas: np.ndarray | None = None
+
+
+def keep_truth(sample: Sample[DetectionTarget]) -> Sample[DetectionTarget]:
+    """The sample with its target noted in the origin: the first step of an evaluation's transform.
+
+    An origin that is annotated already stays as it is; others are called by their names.
+    """
+    origin, target = sample.origin, sample.target
+    if target is None or isinstance(origin, AnnotatedOrigin):
+        return sample
+    noted = AnnotatedOrigin(name=origin.name, size=origin.size, id=origin.name, truth=target)
+    return replace(sample, origin=noted)

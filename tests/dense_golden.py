@@ -1,0 +1,144 @@
+"""Outputs of detectors that were recorded from the reference code, and what makes them again."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyramidvit.ops.masks import encode_masks
+from pyramidvit.structures import Batch, DetectionPrediction, DetectionTarget, Origin
+
+DTYPES = {"f32": torch.float32, "f64": torch.float64}
+
+
+class Tolerance(NamedTuple):
+    """How far values may be off: a share of the value, and a share of the tensor's spread."""
+
+    relative: float
+    spread: float
+
+
+TOLERANCES = {"f32": Tolerance(1e-4, 1e-4), "f64": Tolerance(1e-6, 1e-8)}
+
+
+class DenseGolden:
+    """The recorded outputs of one detector, and the batches that they were recorded on.
+
+    A tag is "single.f32", "batch.f32" or "batch.f64".
+    """
+
+    def __init__(self, folder: Path, name: str, *, independent: bool) -> None:
+        self.rule = load_rule(folder / "rule.py")
+        self.records: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+        self.arrays = np.load(folder / f"{name}.npz")
+        self.independent = independent  # classes are asked one by one, not against each other
+        self.large = name.endswith("224x288")
+
+    def fill(self, model: nn.Module, dtype: torch.dtype) -> None:
+        """Gives a model the weights that follow from its parameters' names."""
+        model.to(dtype)
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                value.copy_(torch.from_numpy(self.rule.tensor(key, value.shape, self.independent)))
+
+    def spec(self, tag: str) -> list[dict[str, tuple[int, int]]]:
+        """The images of a tag: their sizes "img", "pad" and "ori" as (H, W)."""
+        name = "SINGLE" if tag.startswith("single") else "BATCH"
+        spec: list[dict[str, tuple[int, int]]] = getattr(self.rule, name + "_224" * self.large)
+        return spec
+
+    def batch(self, tag: str, *, frame: str = "ori") -> Batch[DetectionTarget]:
+        """The batch of a tag; "net" as the frame pretends that files have the network's size."""
+        spec = self.spec(tag)
+        dtype = DTYPES[tag.split(".")[1]]
+        sizes = tuple(s["img"] for s in spec)
+        files = sizes if frame == "net" else tuple(s["ori"] for s in spec)
+        return Batch(
+            images=torch.from_numpy(self.rule.batch(spec)).to(dtype),
+            sizes=sizes,
+            targets=tuple(self.target(i, s, dtype) for i, s in enumerate(spec)),
+            origins=tuple(Origin(name=str(i), size=size) for i, size in enumerate(files)),
+        )
+
+    def target(
+        self, index: int, image: dict[str, tuple[int, int]], dtype: torch.dtype
+    ) -> DetectionTarget:
+        """Objects of an image. Boxes were recorded in the precision of the network."""
+        boxes, labels, masks = self.rule.ground_truth(index, image)
+        return DetectionTarget(
+            boxes=torch.from_numpy(boxes).to(dtype),
+            labels=torch.from_numpy(labels),
+            crowd=torch.zeros(len(boxes), dtype=torch.bool),
+            masks=encode_masks(torch.from_numpy(masks).bool()),
+        )
+
+    def check(self, tag: str, name: str, value: Tensor) -> None:
+        """Holds a tensor to the recorded shape, sums and 64 of its values."""
+        recorded = self.records[f"{tag}/{name}"]
+        assert list(value.shape) == recorded["shape"]
+        flat = value.detach().double().flatten().numpy()
+        places = self.rule.sample_index(f"{tag}/{name}", flat.size)
+        share, spread = TOLERANCES[tag.split(".")[1]]
+        near = {"rtol": share, "atol": spread * recorded["std"]}
+        np.testing.assert_allclose(flat[places], recorded["sample"], **near)
+        for figure, found in (("mean", flat.mean()), ("std", flat.std())):
+            np.testing.assert_allclose(found, recorded[figure], **near)
+        np.testing.assert_allclose(np.abs(flat).max(), recorded["absmax"], **near)
+
+    def check_gradients(
+        self, model: nn.Module, total: Tensor, precision: str, tolerance: float
+    ) -> None:
+        """Holds the norm of each parameter's gradient, and of all, to the recorded ones."""
+        assert total.item() == pytest.approx(self.records[f"loss_total.{precision}"], rel=1e-5)
+        model.zero_grad()
+        total.backward()
+        found = {
+            name: p.grad.double().norm().item()
+            for name, p in model.named_parameters()
+            if p.grad is not None
+        }
+        assert found == pytest.approx(
+            self.records[f"grad_norm.{precision}"], rel=tolerance, abs=1e-9
+        )
+        norm = sum(n**2 for n in found.values()) ** 0.5
+        recorded = self.records[f"grad_norm_total.{precision}"]
+        assert norm == pytest.approx(recorded, rel=tolerance)
+
+    def pair(self, tag: str, frame: str, image: int, found: DetectionPrediction) -> list[int]:
+        """Which detection of ours each recorded one is: same label, box and score; no two the same.
+
+        Ties may have changed places, so the order is not compared.
+        """
+        boxes = torch.from_numpy(self.arrays[f"{tag}/det{image}.{frame}"]).double()
+        labels = torch.from_numpy(self.arrays[f"{tag}/label{image}.{frame}"])
+        assert len(found.boxes) == len(boxes)
+        ours = torch.cat((found.boxes, found.scores[:, None]), dim=1).double()
+        off = (ours[None] - boxes[:, None]).abs()  # [theirs, ours, 5]
+        same = (off[..., :4] < 0.01).all(-1) & (off[..., 4] < 1e-4)
+        same &= found.labels[None] == labels[:, None]
+        assert same.any(dim=1).all()
+        pairs = off.sum(-1).masked_fill(~same, torch.inf).argmin(dim=1).tolist()
+        assert len(set(pairs)) == len(pairs)
+        return pairs
+
+
+def load_rule(path: Path) -> ModuleType:
+    """The module that says which weights, images and objects follow from a name."""
+    spec = importlib.util.spec_from_file_location("dense_rule", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def to_map(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows [B, H * W * A, dim] as a head's map [B, A * dim, H, W], the size of another map."""
+    height, width = like.shape[2:]
+    return rows.reshape(len(rows), height, width, -1).permute(0, 3, 1, 2)
