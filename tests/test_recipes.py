@@ -58,7 +58,8 @@ def test_a_recipe_file_shows_everything_that_makes_the_run(model: str) -> None:
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
         *("checkpoint_steps", "max_broken", "output"),
         *("rotate", "shift", "zoom", "held_out"),  # no part in the published run
-        *("layer_decay", "freeze", "probe", "sampling", "class_weights", "patience"),  # nor these
+        *("lr_drops", "warmup_updates", "accumulate", "grad_checkpointing"),  # nor these
+        *("layer_decay", "freeze", "probe", "sampling", "class_weights", "patience"),
     }
     fields = ClassificationOptions.__dataclass_fields__
     assert set(values) == set(fields) - left_to_the_user

@@ -27,10 +27,17 @@ class TrainOptions:
         warmup: Epochs of linear warm-up from `warmup_lr`, at most half of all epochs.
         warmup_lr: Learning rate at the first update.
         lr_by: Moves the learning rate every "step" or every "epoch".
-        weight_decay: AdamW's, on weights of two or more dimensions.
+        schedule: "cosine" from `lr` to `min_lr`, or "step": a tenth from each of `lr_drops` on.
+        lr_drops: Epochs after which the learning rate drops to a tenth, with schedule step.
+        warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
+        weight_decay: AdamW's.
+        decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
+            "not_norms" (all whose names do not contain norm).
         layer_decay: Factor on the learning rate from each layer to the one before it, so that
             early layers learn slower than the head; 1 treats all alike.
         freeze: Stages from the first on, 0 to 4, whose weights stay as they are.
+        accumulate: Parts in which a batch is computed, one after the other, to save memory.
+        grad_checkpointing: Computes activations again in the backward pass, to save memory.
         clip_grad: Largest norm of the gradient; 0 leaves it alone.
         ema: Decay of the averaged weights that are then evaluated and kept; 0 for none.
         patience: Epochs without a better best figure after which training stops; 0 never stops.
@@ -57,9 +64,15 @@ class TrainOptions:
     warmup: float = 2.0
     warmup_lr: float = 1e-6
     lr_by: Literal["step", "epoch"] = "step"
+    schedule: Literal["cosine", "step"] = "cosine"
+    lr_drops: tuple[int, ...] = ()
+    warmup_updates: int = 0
     weight_decay: float = 0.05
+    decay: Literal["matrices", "all", "not_norms"] = "matrices"
     layer_decay: float = 1.0
     freeze: int = 0
+    accumulate: int = 1
+    grad_checkpointing: bool = False
     clip_grad: float = 1.0
     ema: float = 0.0
     patience: int = 0
@@ -95,12 +108,20 @@ def check_train_options(options: TrainOptions) -> None:
         "weight_decay",
         "clip_grad",
         "lr_batch",
+        "warmup_updates",
         "seed",
         "patience",
     ):
         require(options, name, getattr(options, name) >= 0, "0 or more")
     for name in ("ema", "max_broken"):
         require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
+    drops = options.lr_drops
+    ascending = all(a < b for a, b in zip((0, *drops), drops, strict=False))
+    require(options, "lr_drops", ascending, "epochs from 1 up, in ascending order")
+    whole = options.accumulate >= 1 and options.batch_size % options.accumulate == 0
+    require(options, "accumulate", whole, f"a divisor of the batch size {options.batch_size}")
+    same = options.layer_decay == 1 or options.decay == "matrices"
+    require(options, "decay", same, '"matrices" together with --layer_decay')
     require(options, "workers", options.workers >= -1, "-1 or more")
     require(options, "layer_decay", 0 < options.layer_decay <= 1, "from above 0 to 1")
     require(options, "freeze", 0 <= options.freeze <= 4, "from 0 to 4")

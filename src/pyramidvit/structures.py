@@ -190,6 +190,16 @@ class Batch(Generic[T]):
         return replace(self, images=self.images.to(device), targets=targets)
 
 
+def cut_batch(batch: Batch[T], start: int, end: int) -> Batch[T]:
+    """The images from `start` to before `end`, padded as they are."""
+    return Batch(
+        images=batch.images[start:end],
+        sizes=batch.sizes[start:end],
+        targets=batch.targets[start:end],
+        origins=batch.origins[start:end],
+    )
+
+
 def collate(samples: Sequence[Sample[T]], *, divisor: int = 1) -> Batch[T]:
     """Lines up transformed samples, padding their images to one size, a multiple of `divisor`."""
     images = [s.image for s in samples if isinstance(s.image, Tensor)]

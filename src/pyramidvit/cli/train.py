@@ -189,7 +189,6 @@ def conclude(run: "Run", reporter: "Reporter") -> None:
     best = max(run.progress.history, key=lambda row: row[run.task.best])
     reporter.say(
         "best",
-        f"{run.task.headline(best)} at epoch {best['epoch']}"
-        f"    {run.folder / 'best.safetensors'}",
+        f"{run.task.headline(best)} at epoch {best['epoch']}    {run.folder / 'best.safetensors'}",
     )
     reporter.say("see", f"{run.folder}: curves.png confusion.png predictions.png samples.png")

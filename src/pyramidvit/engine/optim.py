@@ -13,20 +13,32 @@ from ..options import TrainOptions
 
 
 def build_optimizer(model: nn.Module, options: TrainOptions, batch_size: int) -> AdamW:
-    """AdamW; no weight decay on biases, other 1-D parameters, and what the model names.
+    """AdamW; the option `decay` says what weight decay is for.
 
-    Parameters that need no gradient are left out. With a layer decay d, the rate of a layer is
-    d ** (layers between it and the head); the model's `group_matcher` says what a layer is.
+    By default not for biases, other 1-D parameters, and what the model names. Parameters that need
+    no gradient are left out. With a layer decay d, the rate of a layer is d ** (layers between it
+    and the head); the model's `group_matcher` says what a layer is.
     """
     without: set[str] = getattr(model, "no_weight_decay", set)()
     decay = options.weight_decay
-    if options.layer_decay == 1:
+    if options.decay != "matrices":
+        groups = groups_by_name(model, decay, "" if options.decay == "all" else "norm")
+    elif options.layer_decay == 1:
         groups = param_groups_weight_decay(model, decay, no_weight_decay_list=without)
     else:
         groups = param_groups_layer_decay(
             model, decay, no_weight_decay_list=without, layer_decay=options.layer_decay
         )
     return AdamW(groups, lr=peak_rate(options, batch_size), fused=True)
+
+
+def groups_by_name(model: nn.Module, decay: float, without: str) -> list[dict[str, Any]]:
+    """Weight decay for every parameter but those whose names contain `without`; "" spares none."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    spared = [p for name, p in named if without and without in name]
+    decayed = [p for name, p in named if not without or without not in name]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def peak_rate(options: TrainOptions, batch_size: int) -> float:
@@ -40,12 +52,15 @@ def largest_rate(optimizer: Any) -> float:
 
 
 def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callable[[int], None]:
-    """Sets the learning rate for an update, by its number: linear warm-up, then cosine.
+    """Sets the learning rate for an update, by its number: linear warm-up, then cosine or steps.
 
     By epoch it is the reference's schedule, which is moved after an epoch with that epoch's number,
     so that the first two epochs both run at `warmup_lr` (classification/main.py). A layer's share
     of the rate (timm's `lr_scale`) is applied to all of it, to `warmup_lr` and `min_lr` too.
     """
+    warmup = options.warmup_updates or round(min(options.warmup, options.epochs / 2) * steps)
+    if options.schedule == "step":
+        return lambda step: set_step_rate(optimizer, options, step, steps, warmup)
     # timm warns that a run of one update has nothing to anneal, which is as it should be.
     logging.getLogger("timm.scheduler").setLevel(logging.ERROR)
     unit = 1 if options.lr_by == "epoch" else steps
@@ -53,9 +68,24 @@ def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callabl
         optimizer,
         t_initial=options.epochs * unit,
         lr_min=options.min_lr,
-        warmup_t=round(min(options.warmup, options.epochs / 2) * unit),
+        warmup_t=warmup if unit == steps else round(warmup / steps),
         warmup_lr_init=options.warmup_lr,
     )
     if options.lr_by == "epoch":
         return lambda step: cosine.step(max(step // steps - 1, 0))
     return lambda step: cosine.step(step)
+
+
+def set_step_rate(
+    optimizer: Any, options: TrainOptions, step: int, steps: int, warmup: int
+) -> None:
+    """The rate of an update: a tenth for each epoch of `lr_drops` that is over, and before that
+    a straight line up from `warmup_lr` (mmdetection 2.13, lr_updater.py).
+    """
+    done = sum(step >= epoch * steps for epoch in options.lr_drops)
+    for group in optimizer.param_groups:
+        peak = group.setdefault("initial_lr", group["lr"])
+        rate = peak * 0.1**done
+        if step < warmup:
+            rate = options.warmup_lr + (rate - options.warmup_lr) * step / warmup
+        group["lr"] = rate * group.get("lr_scale", 1.0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,13 @@ from .report import Reporter
 from .snapshot import Progress
 
 STREAM_INIT, STREAM_STEP, STREAM_MIX = 0, 1, 2  # keep random numbers of different uses apart
+
+
+@runtime_checkable
+class Checkpointing(Protocol):
+    """A module that can compute its activations again in the backward pass."""
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -107,6 +114,10 @@ def build_run(
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out
+    if options.grad_checkpointing:
+        for module in bare.modules():
+            if isinstance(module, Checkpointing):
+                module.set_grad_checkpointing()
     frozen = freeze(bare, task.frozen(options, bare))
     optimizer = build_optimizer(bare, options, batches.batch_size)
     model, optimizer = fabric.setup(bare, optimizer)

@@ -5,6 +5,7 @@ follow from (seed, step) alone, going on in the middle of an epoch needs the ste
 weights and the optimizer's moments, and nothing of the loop's inner state.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import UserError
-from ..structures import Batch
+from ..structures import Batch, cut_batch
 from .broken import BrokenImages
 from .device import reading_processes
 from .evaluate import evaluate
@@ -130,13 +131,9 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
 
     run.set_rate(progress.step)
     set_training_mode(run.model, run.frozen)
-    outputs = run.model(batch.images)
-    total = torch.stack(list(run.loss(outputs, batch).values())).sum()
-    loss = mean_over_processes(fabric, total.detach())
-    check_finite(run, "loss", loss)
-
     run.optimizer.zero_grad()
-    fabric.backward(total)
+    loss = mean_over_processes(fabric, add_gradients(run, batch))
+    check_finite(run, "loss", loss)
     norm = nn.utils.clip_grad_norm_(run.bare.parameters(), options.clip_grad or math.inf)
     check_finite(run, "gradient norm", float(norm))
     run.optimizer.step()
@@ -147,6 +144,23 @@ def train_step(run: Run, delivery: Delivery, mix: Mix) -> dict[str, float]:
         run.averaged.update(run.bare, step=progress.step)
     rate = largest_rate(run.optimizer)
     return {"step": progress.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
+
+
+def add_gradients(run: Run, batch: Batch[Any]) -> Tensor:
+    """The loss of a batch, whose gradients are added part by part; each part counts by its size."""
+    count, parts = len(batch.images), run.options.accumulate
+    bounds = [count * k // parts for k in range(parts + 1)]
+    pieces = [(a, b) for a, b in itertools.pairwise(bounds) if b > a]
+    losses = []
+    for start, end in pieces:
+        part = cut_batch(batch, start, end) if len(pieces) > 1 else batch
+        with run.fabric.no_backward_sync(run.model, enabled=end < count):
+            outputs = run.task.forward(run.model, part, True)
+            total = torch.stack(list(run.loss(outputs, part).values())).sum()
+            total = total * ((end - start) / count)
+            run.fabric.backward(total)
+        losses.append(total.detach())
+    return torch.stack(losses).sum()
 
 
 def mean_over_processes(fabric: Fabric, value: Tensor) -> float:
