@@ -54,7 +54,7 @@ class Run:
     data: DataSet
     fabric: Fabric
     reporter: Reporter
-    model: nn.Module
+    model: Any
     bare: nn.Module
     frozen: tuple[nn.Module, ...]
     optimizer: Any
