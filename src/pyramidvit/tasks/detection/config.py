@@ -1,0 +1,237 @@
+"""Options of a detection run, and the named recipes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ...errors import UserError, nearest
+from ...options import TrainOptions, check_train_options, require
+
+DETECTORS = ("retinanet", "faster_rcnn", "mask_rcnn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionTrainOptions(TrainOptions):
+    """Options of the training loop that the published detectors need.
+
+    Args:
+        schedule: "cosine" from `lr` to `min_lr`, or "step": a tenth from each of `lr_drops` on.
+        lr_drops: Epochs after which the learning rate drops to a tenth, with schedule step.
+        warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
+        accumulate: Parts in which a batch is computed, one after the other, to save memory.
+        grad_checkpointing: Computes activations again in the backward pass, to save memory.
+        decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
+            "not_norms" (all whose names do not contain norm).
+    """
+
+    schedule: Literal["cosine", "step"] = "cosine"
+    lr_drops: tuple[int, ...] = ()
+    warmup_updates: int = 0
+    accumulate: int = 1
+    grad_checkpointing: bool = False
+    decay: Literal["matrices", "all", "not_norms"] = "matrices"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionOptions(DetectionTrainOptions):
+    """Options of a detection run.
+
+    Args:
+        data: Data set of pictures with boxes; without it, scenes of scikit-learn's digits.
+        model: "retinanet", "faster_rcnn" or "mask_rcnn".
+        backbone: Name of the backbone, see `pvt models`.
+        pretrained: Checkpoint to start from, of a classifier for the backbone or of a detector.
+        epochs: Passes over the training images.
+        batch_size: Images an update, over all processes together.
+        lr: Peak learning rate, at `lr_batch` images an update.
+        short_side: What an image's short side is resized to, in pixels.
+        long_side: What its long side may reach at most; the ratio is kept.
+        min_scale: In training, least short side, as a share of `short_side`.
+        num_scales: In training, how many short sides are drawn from, evenly spaced; 0: any.
+        flip: Probability of a left-right flip.
+        crop: Probability that a part is cut out first and enlarged, as DETR's training does.
+        zoom_out: Largest factor by which an image is shrunk on a plain canvas; 1 for never.
+        jitter: Strength of random changes of brightness, contrast and saturation.
+        tile: Side of a random window that is cut out of the file before all else; 0: none.
+        width: Channels of the feature pyramid and the heads; published: 256.
+        hidden: Width of the layers that classify regions; published: 1024.
+        anchor_scale: Side of the smallest square anchor, in strides; 0 takes the published one.
+        proposals: Regions an image that a two-stage detector looks at.
+        region_samples: How many of them an image it learns from at a time.
+        score_threshold: Score that detections must be above.
+        nms_threshold: IoU above which the better of two boxes of a class hides the other.
+        max_detections: Most detections an image.
+        drop_path_rate: Stochastic depth; -1 takes the backbone's published rate.
+        held_out: Share of the images held out, where the data has no validation part.
+    """
+
+    model: str = "retinanet"
+    backbone: str = "pvt_v2_b0"
+    epochs: int = 50
+    batch_size: int = 8
+    lr: float = 3e-4
+    short_side: int = 480
+    long_side: int = 800
+    min_scale: float = 0.7
+    num_scales: int = 0
+    flip: float = 0.5
+    crop: float = 0.0
+    zoom_out: float = 1.5
+    jitter: float = 0.2
+    tile: int = 0
+    width: int = 64
+    hidden: int = 256
+    anchor_scale: float = 0.0
+    proposals: int = 1000
+    region_samples: int = 256
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    drop_path_rate: float = -1.0
+    held_out: float = 0.2
+
+
+# COCO as in the reference code's detection configurations: 12 epochs on 8 GPUs, flips alone.
+PUBLISHED_1X: dict[str, Any] = {
+    "epochs": 12,
+    "schedule": "step",
+    "lr_drops": (8, 11),
+    "min_lr": 0.0,
+    "warmup": 0.0,
+    "warmup_updates": 500,
+    "weight_decay": 1e-4,
+    "decay": "all",
+    "clip_grad": 0.0,
+    "short_side": 800,
+    "long_side": 1333,
+    "min_scale": 1.0,
+    "num_scales": 1,
+    "zoom_out": 1.0,
+    "jitter": 0.0,
+    "width": 256,
+    "hidden": 1024,
+    "region_samples": 512,
+}
+
+# Named recipes: what each changes in the defaults above, which are the light recipe.
+RECIPES: dict[str, dict[str, Any]] = {
+    # Small data: a narrow pyramid, scale and colour jitter.
+    "light": {},
+    # Scenes of digits at 128 pixels: small anchors, never a flip.
+    "scenes": {
+        "model": "mask_rcnn",
+        "epochs": 12,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "warmup": 1.0,
+        "short_side": 128,
+        "long_side": 128,
+        "min_scale": 1.0,
+        "num_scales": 1,
+        "flip": 0.0,
+        "zoom_out": 1.0,
+        "jitter": 0.0,
+        "proposals": 100,
+        "region_samples": 64,
+        "drop_path_rate": 0.0,
+    },
+    # As published; learning rate and batch size differ by model: see `recipe_changes`.
+    "1x": PUBLISHED_1X,
+    "3x": {**PUBLISHED_1X, "epochs": 36, "lr_drops": (27, 33), "num_scales": 11},
+}
+
+SCENES_ANCHORS = {"retinanet": 2.0, "faster_rcnn": 4.0, "mask_rcnn": 4.0}
+
+# Trained with one image on each of 8 GPUs and a learning rate smaller by 1.4, for want of memory.
+SMALL_BATCH = {
+    "retinanet": ("pvt_v2_b4", "pvt_v2_b5"),
+    "faster_rcnn": ("pvt_large", "pvt_v2_b4", "pvt_v2_b5"),
+    "mask_rcnn": ("pvt_large", "pvt_v2_b4", "pvt_v2_b5"),
+}
+
+
+def recipe_changes(recipe: str, model: str, backbone: str) -> dict[str, Any]:
+    """What a named recipe changes in the defaults, for a detector on a backbone.
+
+    Raises:
+        UserError: No such detector.
+    """
+    if model not in DETECTORS:
+        raise UserError(f"unknown model {model}; nearest: {nearest(model, DETECTORS)}")
+    changes = dict(RECIPES[recipe])
+    if recipe == "scenes":
+        return {**changes, "anchor_scale": SCENES_ANCHORS[model]}
+    if recipe == "light":
+        return changes
+    if recipe == "3x":
+        changes |= changes_3x(backbone)
+    return changes | published_rate(recipe, model, backbone)
+
+
+def changes_3x(backbone: str) -> dict[str, Any]:
+    """The augmentation and the decay of the long schedule.
+
+    PVT v2 has the configurations of the reference code (short sides 480 to 800, crops); of PVT v1
+    only the paper tells (640 to 800), and all else is as in its short schedule.
+    """
+    if not backbone.startswith("pvt_v2"):
+        return {"min_scale": 0.8, "num_scales": 0}
+    return {"min_scale": 0.6, "crop": 0.5, "weight_decay": 0.05, "decay": "not_norms"}
+
+
+def published_rate(recipe: str, model: str, backbone: str) -> dict[str, Any]:
+    """Batch size and learning rate, whose warm-up starts at a thousandth."""
+    base = 1e-4 if model == "retinanet" else 2e-4
+    batch = 16
+    if recipe == "3x" and backbone.startswith("pvt_v2"):
+        base = 1e-4
+    elif backbone in SMALL_BATCH[model]:
+        base, batch = round(base / 1.4, 9), 8
+    return {
+        "batch_size": batch,
+        "lr": base,
+        "lr_batch": batch,
+        "warmup_lr": round(base / 1000, 12),
+    }
+
+
+def check_options(options: DetectionOptions) -> None:
+    """Refuses numbers out of range, before any work is done.
+
+    Raises:
+        UserError: Naming the option, what it must be and what it is.
+    """
+    check_train_options(options)
+    check_loop_options(options)
+    if options.model not in DETECTORS:
+        near = nearest(options.model, DETECTORS)
+        raise UserError(f"unknown model {options.model}; nearest: {near}")
+    require(options, "short_side", options.short_side >= 32, "32 or more")
+    side = f"the short side of {options.short_side} or more"
+    require(options, "long_side", options.long_side >= options.short_side, side)
+    require(options, "tile", options.tile == 0 or options.tile >= 32, "0, or 32 or more")
+    for name in ("width", "hidden", "proposals", "region_samples", "max_detections"):
+        require(options, name, getattr(options, name) >= 1, "1 or more")
+    for name in ("num_scales", "anchor_scale"):
+        require(options, name, getattr(options, name) >= 0, "0 or more")
+    for name in ("flip", "crop"):
+        require(options, name, 0 <= getattr(options, name) <= 1, "from 0 to 1")
+    for name in ("jitter", "score_threshold"):
+        require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
+    for name in ("min_scale", "nms_threshold"):
+        require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")
+    require(options, "zoom_out", options.zoom_out >= 1, "1 or more")
+    require(options, "held_out", 0 < options.held_out < 1, "between 0 and 1")
+
+
+def check_loop_options(options: DetectionTrainOptions) -> None:
+    """Refuses numbers of the training loop that are out of range or contradict each other.
+
+    Raises:
+        UserError: Naming the option, what it must be and what it is.
+    """
+    drops = options.lr_drops
+    ascending = all(a < b for a, b in zip((0, *drops), drops, strict=False))
+    require(options, "lr_drops", ascending, "epochs from 1 up, in ascending order")
+    require(options, "warmup_updates", options.warmup_updates >= 0, "0 or more")
+    whole = options.accumulate >= 1 and options.batch_size % options.accumulate == 0
+    require(options, "accumulate", whole, f"a divisor of the batch size {options.batch_size}")
