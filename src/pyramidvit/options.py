@@ -88,8 +88,8 @@ class TrainOptions:
 
 
 def is_embedded(data: str | None) -> bool:
-    """Whether a place of data means the digits that come with a dependency."""
-    return data is None or (data == "digits" and not Path(data).exists())
+    """Whether a place of data means what is made of the digits that come with a dependency."""
+    return data is None or (data in ("digits", "scenes") and not Path(data).exists())
 
 
 def check_train_options(options: TrainOptions) -> None:

@@ -39,6 +39,7 @@ class Task:
     Attributes:
         name: As written into checkpoints.
         divisor: Batches are padded to a multiple of it.
+        shown: How many pictures a page of them holds.
         build_model: (options, classes) to a network, filled from a checkpoint where options say so.
         describe_model: (options, classes) to the JSON record from which `rebuild` makes it again.
         rebuild: Such a record to a network with fresh weights.
@@ -67,6 +68,7 @@ class Task:
 
     name: str
     divisor: int = 1
+    shown: int = 32
     build_model: Callable[[Any, Classes], nn.Module]
     describe_model: Callable[[Any, Classes], dict[str, Any]]
     rebuild: Callable[[dict[str, Any]], nn.Module]

@@ -103,7 +103,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         workers=workers,
         reporter=reporter,
         broken=BrokenImages(reporter, len(source), options.max_broken),
-        show=32,
+        show=opened.task.shown,
     )
     folder = Path()
     if fabric.is_global_zero:
@@ -129,6 +129,7 @@ def find_data(opened: "Opened", options: EvaluateOptions) -> "DataSet":
     if options.data is None and trained is None:
         raise UserError("--data is needed: this checkpoint does not say what it was trained on")
     data = load_data(
+        opened.task.name,
         options.data or (trained.data if trained else None),
         seed=trained.seed if trained else 0,
         held_out=trained.held_out if trained else 0.2,

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from ..data.detection import load_detection_data
 from ..data.digits import load_digit_data
 from ..data.image_folder import load_image_folder
+from ..data.scenes import load_scene_data
 from ..data.source import DataSet
 from ..errors import UserError
 from ..models import create_model
@@ -17,12 +19,14 @@ from ..structures import Classes
 from ..task import Task
 from ..tasks.classification.config import ClassificationOptions
 from ..tasks.classification.task import CLASSIFICATION
+from ..tasks.detection.task import DETECTION
 from ..weights.checkpoint import Checkpoint, read_checkpoint
 from ..weights.load import load_weights, name_of
+from ..weights.load_detector import load_detector
 from ..weights.places import find_weights
 from ..weights.recognise import Found, find_pvt
 
-TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
+TASKS: dict[str, Task] = {"classification": CLASSIFICATION, "detection": DETECTION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,10 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path}: its description is damaged ({error!r})") from error
     check_model(path, named, model)
-    load_weights(built, checkpoint, new_head=False)
+    if task.name == "detection":
+        load_detector(built, checkpoint, path, exact=True)
+    else:
+        load_weights(built, checkpoint, new_head=False)
     return Opened(
         task=task,
         name=named,
@@ -162,9 +169,21 @@ def assumed_names(count: int) -> tuple[str, ...]:
 
 
 def load_data(
-    place: str | None, *, seed: int, held_out: float, classes: Classes | None = None
+    task: str,
+    place: str | None,
+    *,
+    seed: int,
+    held_out: float,
+    classes: Classes | None = None,
 ) -> DataSet:
-    """The data at a place; None, or "digits" where there is no such folder, are the digits."""
+    """The data of a task at a place; what ships with the package where none is named.
+
+    That is, for detection scenes, and otherwise single digits.
+    """
+    if task == "detection":
+        if place is None or is_embedded(place):
+            return load_scene_data(seed=seed)
+        return load_detection_data(place, seed=seed, held_out=held_out, classes=classes)
     if place is None or is_embedded(place):
         return load_digit_data(seed=seed, held_out=held_out)
     return load_image_folder(place, seed=seed, held_out=held_out, classes=classes)

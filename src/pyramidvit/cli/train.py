@@ -8,31 +8,20 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError, nearest, one_line
-from ..options import is_embedded
-from ..tasks.classification.config import (
-    RECIPES,
-    ClassificationOptions,
-    check_options,
-    recipe_changes,
-)
+from ..options import TrainOptions, is_embedded
 from . import VERBS
 from .arguments import build_parser, parse, to_options
+from .kinds import KINDS, Kind, kind_of, named_model, pick_recipe
 
 if TYPE_CHECKING:
     from ..data.source import DataSet
     from ..engine.report import Reporter
     from ..engine.run import Run
 
-DESCRIPTION = """Trains a classifier on a folder of class folders (class/image.jpg, or
-train/class/... and validation/class/...); without --data on handwritten digits.
-
-recipes: light (the defaults below, for small data), finetune (small data and a
---pretrained checkpoint), paper (ImageNet-1K as published), digits; auto takes digits
-for the embedded digits and light for anything else."""
-
 
 def run(arguments: list[str]) -> None:
-    parser = make_parser()
+    kind = kind_of(named_model(arguments))
+    parser = make_parser(kind)
     parsed = parse(parser, [w for w in arguments if not w.startswith("--print_config")])
     if parsed.resume is not None:
         if len(arguments) > 2:
@@ -40,46 +29,54 @@ def run(arguments: list[str]) -> None:
         train(read_args(Path(parsed.resume)), resumed=Path(parsed.resume))
         return
     # A recipe changes defaults, so the line is read again over them.
-    recipe = pick_recipe(parsed.recipe, parsed.data)
-    parser.set_defaults(recipe_changes(recipe, parsed.model))
-    options = to_options(ClassificationOptions, parse(parser, arguments))
-    train(ClassificationOptions(**{**asdict(options), "recipe": recipe}))
+    recipe = resolve_recipe(kind, parsed)
+    parser.set_defaults(kind.changes(recipe, parsed))
+    options = to_options(kind.options, parse(parser, arguments))
+    train(replace(options, recipe=recipe))
 
 
-def make_parser() -> ArgumentParser:
-    parser = build_parser("train", DESCRIPTION, VERBS["train"].example)
+def make_parser(kind: Kind = KINDS["classification"]) -> ArgumentParser:
+    parser = build_parser("train", kind.says, VERBS["train"].example)
     parser.add_argument("--config", action="config", help="YAML file of options; see recipes/.")
     parser.add_argument("--resume", type=str | None, help="Run folder to go on with.")
-    parser.add_class_arguments(ClassificationOptions, None)
+    parser.add_class_arguments(kind.options, None)
     return parser
 
 
-def pick_recipe(name: str, data: str | None) -> str:
+def resolve_recipe(kind: Kind, parsed: Any) -> str:
+    """The recipe's name.
+
+    Raises:
+        UserError: The task has none of that name.
+    """
+    name: str = parsed.recipe
     if name == "auto":
-        return "digits" if is_embedded(data) else "light"
-    if name not in RECIPES:
-        raise UserError(f"unknown recipe {name}; nearest: {nearest(name, RECIPES)}")
+        return pick_recipe(kind, parsed.data)
+    if name not in kind.recipes:
+        raise UserError(f"unknown recipe {name}; nearest: {nearest(name, kind.recipes)}")
     return name
 
 
-def read_args(folder: Path) -> ClassificationOptions:
+def read_args(folder: Path) -> TrainOptions:
     """The options of an earlier run."""
     path = folder / "args.yaml"
     if not path.is_file():
         raise UserError(f"{folder} is no run folder: {path} does not exist")
     try:
-        return ClassificationOptions(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, TypeError) as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return kind_of(values["model"]).options(**values)
+    except (yaml.YAMLError, TypeError, LookupError) as error:
         raise UserError(f"{path} is damaged: {one_line(error)}") from error
 
 
-def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
+def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     """Trains as the options say; returns the run folder.
 
     Raises:
         UserError: Anything a user can mend; before the first update wherever possible.
     """
-    check_options(options)
+    kind = kind_of(options.model)
+    kind.check(options)
     check_exists(options.data)
 
     from ..engine.device import build_fabric
@@ -92,7 +89,8 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
 
     if resumed is None:
         check_output(options.output)
-    data = load_data(options.data, seed=options.seed, held_out=options.held_out)
+    held_out: float = options.held_out  # type: ignore[attr-defined]
+    data = load_data(kind.task, options.data, seed=options.seed, held_out=held_out)
     place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
     options = replace(options, data=place)  # found again from wherever one stands
     fabric = build_fabric(options.device, options.devices, options.precision)
@@ -100,7 +98,7 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
     if resumed is not None:
         options = replace(options, pretrained=None)  # the snapshot holds all weights
     with Notes(reporter, "weights"):
-        run = build_run(TASKS["classification"], options, data, fabric, reporter)
+        run = build_run(TASKS[kind.task], options, data, fabric, reporter)
     announce(run, data, reporter)
 
     if resumed is not None:
@@ -111,7 +109,7 @@ def train(options: ClassificationOptions, resumed: Path | None = None) -> Path:
         if is_done(run):
             reporter.say("done", "this run has ended: nothing is left to do")
     else:
-        stem = f"{data.name}-{options.model}"
+        stem = f"{data.name}-{name_of(options)}"
         run.folder = make_shared_folder(fabric, options.output, "runs", stem)
         if fabric.is_global_zero:
             write_args(run.folder, asdict(options))
@@ -136,7 +134,8 @@ def check_exists(data: str | None) -> None:
     if data is not None and not is_embedded(data):
         from ..data.image_folder import check_folder
 
-        check_folder(Path(data))
+        if not Path(data).is_file():
+            check_folder(Path(data))
 
 
 def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
@@ -147,13 +146,14 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
     reporter.say("data", data.summary)
     reporter.say(
         "model",
-        f"{options.model}, {len(data.classes)} classes, {count / 1e6:.1f} M parameters, {start}",
+        f"{name_of(options, ' on ')}, {len(data.classes)} classes,"
+        f" {count / 1e6:.1f} M parameters, {start}",
     )
     reporter.say(
         "recipe",
         f"{options.recipe}: {options.epochs} epochs, AdamW, lr {run.optimizer.defaults['lr']:.2g},"
         f" batch {run.batches.batch_size} ({run.batches.steps} updates an epoch),"
-        f" {options.image_size} px (--recipe, --epochs, ...)",
+        f" {side_of(options)} px (--recipe, --epochs, ...)",
     )
     special = describe_tuning(run)
     if special:
@@ -167,20 +167,34 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
     )
 
 
+def name_of(options: Any, joint: str = "-") -> str:
+    """The model, and of a detector the backbone too."""
+    backbone = getattr(options, "backbone", None)
+    return options.model if backbone is None else f"{options.model}{joint}{backbone}"
+
+
+def side_of(options: Any) -> int:
+    return int(getattr(options, "image_size", 0) or options.short_side)
+
+
 def describe_tuning(run: "Run") -> str:
     """What differs from training all weights at one rate on the images as they come."""
     options: Any = run.options
     parts = []
     if run.frozen:
         trained = [p.numel() for p in run.bare.parameters() if p.requires_grad]
-        what = "all but the head" if options.probe else f"{options.freeze} of 4 stages"
+        what = (
+            "all but the head"
+            if getattr(options, "probe", False)
+            else f"{options.freeze} of 4 stages"
+        )
         parts.append(f"{what} frozen, {sum(trained):,} parameters trained")
     if options.layer_decay < 1:
         lowest = min(group["lr_scale"] for group in run.optimizer.param_groups)
         parts.append(f"layer decay {options.layer_decay} (down to {lowest:.2g} of the head's lr)")
-    if options.sampling == "balanced":
+    if getattr(options, "sampling", "") == "balanced":
         parts.append("classes drawn equally often")
-    if options.class_weights == "balanced":
+    if getattr(options, "class_weights", "") == "balanced":
         parts.append("loss weighed by class")
     return ", ".join(parts)
 

@@ -14,8 +14,6 @@ from .loader import seed_all, training_loader
 from .plots import draw_curves, draw_page
 from .run import STREAM_MIX, Run
 
-SHOWN = 32  # pictures on a page
-
 
 def write_epoch(run: Run, result: Evaluation, is_best: bool, writer: SummaryWriter) -> None:
     """Writes weights, tables and pictures after an epoch; only the first process does."""
@@ -88,6 +86,8 @@ def write_samples(run: Run) -> None:
     batch = task.mix(options, len(classes))(delivery.batch)
     pictures = [
         task.show_target(image, target, classes, run.input_record)
-        for image, target in zip(batch.images[:SHOWN], batch.targets[:SHOWN], strict=True)
+        for image, target in zip(
+            batch.images[: task.shown], batch.targets[: task.shown], strict=True
+        )
     ]
     draw_page(pictures, "training images as the model sees them", run.folder / "samples.png")

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from ..files import write_atomically
 
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called "$a_$"
+DETAILED = 400  # pixels, above which a picture has boxes and labels to be read
 GREEN, RED = "#1b7837", "#b2182b"
 
 
@@ -53,9 +54,11 @@ def draw_page(
     pictures: Sequence[tuple[np.ndarray, str, bool | None]], title: str, path: Path
 ) -> None:
     """A page of pictures [H, W, 3] with a line over each: green if right, red if wrong."""
-    columns = min(8, max(1, len(pictures)))
+    detailed = any(max(pixels.shape[:2]) > DETAILED for pixels, _, _ in pictures)
+    most, width, height = (4, 4.0, 3.6) if detailed else (8, 1.7, 1.95)
+    columns = min(most, max(1, len(pictures)))
     rows = -(-max(1, len(pictures)) // columns)
-    figure = Figure(figsize=(1.7 * columns, 1.95 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title)
     for axes in grid.flat:

@@ -24,7 +24,7 @@ from .evaluate import evaluate
 from .freezing import set_training_mode
 from .loader import Delivery, seed_all, training_loader
 from .optim import largest_rate
-from .outputs import SHOWN, cut_steps, write_epoch, write_step
+from .outputs import cut_steps, write_epoch, write_step
 from .run import STREAM_MIX, STREAM_STEP, Run
 from .snapshot import load_snapshot, save_snapshot
 
@@ -201,7 +201,7 @@ def finish_epoch(
         workers=workers,
         reporter=run.reporter,
         broken=broken,
-        show=SHOWN,
+        show=run.task.shown,
     )
     progress.history.append(
         {

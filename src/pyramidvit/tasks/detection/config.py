@@ -1,7 +1,7 @@
 """Options of a detection run, and the named recipes."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import UserError, nearest
 from ...options import TrainOptions, check_train_options, require
@@ -10,29 +10,7 @@ DETECTORS = ("retinanet", "faster_rcnn", "mask_rcnn")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionTrainOptions(TrainOptions):
-    """Options of the training loop that the published detectors need.
-
-    Args:
-        schedule: "cosine" from `lr` to `min_lr`, or "step": a tenth from each of `lr_drops` on.
-        lr_drops: Epochs after which the learning rate drops to a tenth, with schedule step.
-        warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
-        accumulate: Parts in which a batch is computed, one after the other, to save memory.
-        grad_checkpointing: Computes activations again in the backward pass, to save memory.
-        decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
-            "not_norms" (all whose names do not contain norm).
-    """
-
-    schedule: Literal["cosine", "step"] = "cosine"
-    lr_drops: tuple[int, ...] = ()
-    warmup_updates: int = 0
-    accumulate: int = 1
-    grad_checkpointing: bool = False
-    decay: Literal["matrices", "all", "not_norms"] = "matrices"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionOptions(DetectionTrainOptions):
+class DetectionOptions(TrainOptions):
     """Options of a detection run.
 
     Args:
@@ -201,7 +179,7 @@ def check_options(options: DetectionOptions) -> None:
         UserError: Naming the option, what it must be and what it is.
     """
     check_train_options(options)
-    check_loop_options(options)
+    require(options, "layer_decay", options.layer_decay == 1, "1 for a detector")
     if options.model not in DETECTORS:
         near = nearest(options.model, DETECTORS)
         raise UserError(f"unknown model {options.model}; nearest: {near}")
@@ -221,17 +199,3 @@ def check_options(options: DetectionOptions) -> None:
         require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")
     require(options, "zoom_out", options.zoom_out >= 1, "1 or more")
     require(options, "held_out", 0 < options.held_out < 1, "between 0 and 1")
-
-
-def check_loop_options(options: DetectionTrainOptions) -> None:
-    """Refuses numbers of the training loop that are out of range or contradict each other.
-
-    Raises:
-        UserError: Naming the option, what it must be and what it is.
-    """
-    drops = options.lr_drops
-    ascending = all(a < b for a, b in zip((0, *drops), drops, strict=False))
-    require(options, "lr_drops", ascending, "epochs from 1 up, in ascending order")
-    require(options, "warmup_updates", options.warmup_updates >= 0, "0 or more")
-    whole = options.accumulate >= 1 and options.batch_size % options.accumulate == 0
-    require(options, "accumulate", whole, f"a divisor of the batch size {options.batch_size}")

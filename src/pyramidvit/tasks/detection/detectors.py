@@ -27,10 +27,14 @@ class SingleStageDetector(nn.Module):
         backbone: Images to a list of maps.
         neck: Those to maps of one width.
         bbox_head: Those to outputs.
+        decoding: How detections are chosen from the outputs.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
+    def __init__(
+        self, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module, *, decoding: Decoding
+    ) -> None:
         super().__init__()
+        self.decoding = decoding
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head

@@ -28,6 +28,7 @@ def build_retinanet(
     drop_path_rate: float | None = None,
     width: int = 256,
     anchor_scale: float = 4.0,
+    decoding: Decoding = PUBLISHED,
 ) -> SingleStageDetector:
     """RetinaNet (arXiv 1708.02002) on levels of stride 8 to 128.
 
@@ -38,6 +39,7 @@ def build_retinanet(
         drop_path_rate: Stochastic depth; None takes the published rate.
         width: Channels of pyramid and towers.
         anchor_scale: Side of the smallest square anchor, in strides; less for small objects.
+        decoding: How detections are chosen.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(1, 2, 3))
     channels = trunk.feature_info.channels()
@@ -45,6 +47,7 @@ def build_retinanet(
         trunk,
         FPN(channels, width, num_outs=5, extra="on_input"),
         RetinaNetHead(num_classes, (8, 16, 32, 64, 128), dim=width, anchor_scale=anchor_scale),
+        decoding=decoding,
     )
 
 

@@ -1,0 +1,97 @@
+"""The detector of a run: built from options, described for checkpoints, run on batches."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from ...structures import Batch, Classes, DetectionTarget
+from ...weights.checkpoint import read_checkpoint
+from ...weights.load_detector import load_detector
+from ...weights.places import find_weights
+from .config import DetectionOptions
+from .model import build_detector
+from .outputs import Decoding, DenseOutputs, RegionDetections, RegionOutputs, network_inputs
+from .postprocess import detect_dense
+
+log = logging.getLogger(__name__)
+
+TWO_STAGE = ("hidden", "proposals", "region_samples")  # numbers that RetinaNet does not have
+
+
+def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
+    """A detector, filled from a checkpoint where the options name one."""
+    record = describe_model(options, classes)
+    rate = None if options.drop_path_rate < 0 else options.drop_path_rate
+    model = rebuild(record, drop_path_rate=rate)
+    if options.pretrained is not None:
+        path = find_weights(options.pretrained, options.backbone)
+        checkpoint = read_checkpoint(path)
+        report = load_detector(model, checkpoint, str(path), classes=classes.names)
+        log.info("%s on %s from %s: %s", options.model, options.backbone, path, report)
+    return model
+
+
+def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any]:
+    """The JSON record from which `rebuild` makes the network again."""
+    numbers: dict[str, Any] = {"width": options.width}
+    if options.model != "retinanet":
+        numbers |= {name: getattr(options, name) for name in TWO_STAGE}
+    if options.anchor_scale:
+        numbers["anchor_scale"] = options.anchor_scale
+    decoding = Decoding(
+        score_threshold=options.score_threshold,
+        nms_threshold=options.nms_threshold,
+        max_detections=options.max_detections,
+    )
+    return {
+        "name": options.model,
+        "backbone": options.backbone,
+        "num_classes": len(classes),
+        "in_chans": 3,
+        "numbers": numbers,
+        "decoding": asdict(decoding),
+    }
+
+
+def rebuild(record: dict[str, Any], drop_path_rate: float | None = None) -> nn.Module:
+    """The detector of such a record, with fresh weights."""
+    return build_detector(
+        record["name"],
+        record["backbone"],
+        int(record["num_classes"]),
+        in_chans=int(record["in_chans"]),
+        drop_path_rate=drop_path_rate,
+        decoding=Decoding(**record["decoding"]),
+        **record["numbers"],
+    )
+
+
+def forward(
+    model: nn.Module, batch: Batch[DetectionTarget], learn: bool
+) -> DenseOutputs | RegionOutputs | RegionDetections:
+    """Outputs to learn from, or detections.
+
+    A two-stage detector chooses detections itself, since it draws masks for them; those of the
+    others are chosen here.
+    """
+    outputs: DenseOutputs | RegionOutputs | RegionDetections
+    outputs = model(batch.images, **network_inputs(batch, learn=learn))
+    if not learn and isinstance(outputs, DenseOutputs):
+        decoding = model.decoding
+        assert isinstance(decoding, Decoding)
+        return RegionDetections(detect_dense(outputs, batch.sizes, decoding), None)
+    return outputs
+
+
+def frozen(options: DetectionOptions, model: nn.Module) -> set[str]:
+    """The names of the parameters of the backbone's first `freeze` stages."""
+    names = {name for name, _ in model.named_parameters() if name.startswith("backbone.")}
+    return {name for name in names if stage_of(name) <= options.freeze}
+
+
+def stage_of(name: str) -> int:
+    """The stage, 1 to 4, that a parameter of the backbone is part of: patch_embed2.proj.weight."""
+    part = name.split(".")[1]
+    return int(part[-1])

@@ -1,0 +1,92 @@
+"""Filling a detector: from another detector's checkpoint, or its backbone from a classifier's."""
+
+import re
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .checkpoint import Checkpoint
+from .load import LoadReport, check_complete, check_numbers, kind, load_weights, names_differ, some
+from .recognise import find_pvt
+
+PARTS = r"(neck|bbox_head|rpn_head|roi_head)\."
+# What has a row for each class: logits, boxes of a two-stage head, masks.
+PER_CLASS = re.compile(
+    r"(retina_cls|bbox_head\.fc_cls|bbox_head\.fc_reg|conv_logits)\.(weight|bias)$"
+)
+
+
+def load_detector(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    where: str,
+    *,
+    classes: Sequence[str] | None = None,
+    exact: bool = False,
+) -> LoadReport:
+    """Fills a detector, all of it or nothing.
+
+    A file without neck and heads fills the backbone alone. What has a row for each class starts
+    afresh where the file has other classes.
+
+    Args:
+        model: A detector: `backbone`, `neck` and heads under the names of mmdetection 2.
+        checkpoint: What `read_checkpoint` read; the backbone may be in any naming known here.
+        where: What it was read from, for errors.
+        classes: Names of the model's classes, to compare with those that the file names.
+        exact: Refuses whatever would start afresh.
+
+    Raises:
+        UserError: As `load_weights`; or the file's neck and heads are not this detector's.
+    """
+    own = model.state_dict()
+    found = find_pvt(checkpoint.state, where)
+    parent = found.prefix.removesuffix("backbone.")
+    rest = {
+        name.removeprefix(parent): value
+        for name, value in checkpoint.state.items()
+        if name in found.outside and re.match(PARTS, name.removeprefix(parent))
+    }
+    if not rest and exact:
+        raise UserError(f"{where} does not fit {kind(model)}: it has no neck and no head")
+    heads = {name: value for name, value in own.items() if re.match(PARTS, name)}
+    fresh = {}
+    if not rest:
+        fresh = dict.fromkeys(heads, "the file has no detector")
+    else:
+        unknown = [name for name in rest if name not in own]
+        if unknown:
+            raise UserError(f"{where} does not fit: {some(unknown)} not known to {kind(model)}")
+        fresh = other_rows(rest, heads, names_differ(checkpoint.classes, classes))
+        if fresh and exact:
+            raise UserError(f"{where} does not fit {kind(model)}: {next(iter(fresh.values()))}")
+    kept = {name: value for name, value in rest.items() if name not in fresh}
+    check_complete(kept, heads, fresh, where, kind(model))
+    check_numbers(kept, where)
+
+    backbone = model.get_submodule("backbone")
+    report = load_weights(backbone, checkpoint)  # the last that can fail, and it is all or nothing
+    model.load_state_dict(kept, strict=False)
+    used = {f"{parent}{name}" for name in rest}
+    return LoadReport(
+        loaded=(*(f"backbone.{name}" for name in report.loaded), *kept),
+        resized={f"backbone.{name}": change for name, change in report.resized.items()},
+        ignored={name: why for name, why in report.ignored.items() if name not in used},
+        reinitialised=fresh,
+        notes=report.notes,
+    )
+
+
+def other_rows(
+    rest: dict[str, Tensor], heads: dict[str, Tensor], other_classes: bool
+) -> dict[str, str]:
+    """The parameters of a detector that the file has for other classes."""
+    fresh = {}
+    for name, value in heads.items():
+        if PER_CLASS.search(name) and name in rest:
+            if rest[name].shape[1:] == value.shape[1:] and len(rest[name]) != len(value):
+                fresh[name] = "the file has another number of classes"
+            elif other_classes:
+                fresh[name] = "the file's classes have other names"
+    return fresh
