@@ -19,6 +19,7 @@ class DetectionTrainOptions(TrainOptions):
         warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
         accumulate: Parts in which a batch is computed, one after the other, to save memory.
         grad_checkpointing: Computes activations again in the backward pass, to save memory.
+        weight_decay: AdamW's, on what `decay` says.
         decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
             "not_norms" (all whose names do not contain norm).
     """
