@@ -137,8 +137,8 @@ def list_file(sets: Path, part: str) -> Path | None:
 
 
 def has_xml(folder: Path) -> bool:
-    first = next((f for f in folder.iterdir() if f.suffix.lower() == ".xml"), None)
-    return first is not None and b"<annotation" in read_bytes(first)
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() == ".xml")
+    return any(b"<annotation" in read_bytes(file) for file in files[:5])
 
 
 def read_voc(layout: VocLayout, faults: list[Fault]) -> tuple[Classes, dict[str, Table]]:
