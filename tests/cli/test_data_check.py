@@ -167,6 +167,25 @@ def test_boxes_and_masks_are_drawn_where_they_are(capsys: pytest.CaptureFixture[
     assert brightness(45, 20) == 0
 
 
+def test_the_smallest_the_thinnest_and_the_fullest_picture_are_drawn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = [
+        coco_image(k, size) for k, size in enumerate([(1, 1), (2, 3000), (3000, 2), (400, 400)])
+    ]
+    whole = [[0, 0, 3000, 0, 3000, 3000, 0, 3000]]
+    objects = [coco_object(k, k, bbox=[0, 0, 1, 1], segmentation=whole) for k in range(3)]
+    for k in range(1000):
+        x, y = k % 40 * 10, k // 40 * 16
+        corner = [[x, y, x + 8, y, x, y + 12]]
+        objects.append(coco_object(9 + k, 3, bbox=[x, y, 8, 12], segmentation=corner))
+    make_coco(Path("bugs/a.json"), images, objects)
+    code, record = check(capsys, "bugs")
+    assert code == 0
+    assert record["parts"]["all"]["most"] == 1000
+    assert Path("bugs-samples.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -189,7 +208,8 @@ def test_mistakes_are_answered_in_one_line(
 
 
 def test_the_exit_code_reaches_the_shell(pvt: Command, tmp_path: Path) -> None:
-    make_coco(tmp_path / "bugs" / "a.json", [coco_image(1)], [coco_object(1, 1, bbox=[1, 1, 0, 0])])
+    thing = coco_object(1, 1, bbox=[1, 1, 0, 0], segmentation=[])
+    make_coco(tmp_path / "bugs" / "a.json", [coco_image(1)], [thing])
     done = pvt("data", "check", "bugs")
     assert done.returncode == 1
     assert done.stderr == ""

@@ -38,11 +38,12 @@ def test_the_layout_of_roboflow_is_known(tmp_path: Path) -> None:
     assert data.splits["test"][0].target.boxes.tolist() == [[10, 10, 20, 20]]
 
 
-@pytest.mark.parametrize("pictures", [".", "images", "JPEGImages", "images/train"])
+@pytest.mark.parametrize("pictures", [".", "images", "JPEGImages", "images/train", "images/lab"])
 def test_pictures_lie_beside_the_json_or_in_a_folder_of_the_usual_names(
     tmp_path: Path, pictures: str
 ) -> None:
-    make_coco(tmp_path / "train.json", IMAGES, [], pictures=tmp_path / pictures)
+    file = tmp_path / "annotations" / "train_lab.json"
+    make_coco(file, IMAGES, [], pictures=tmp_path / pictures)
     source = load_detection_data(tmp_path, seed=0).splits["all"]
     assert source[0].origin.name == str(tmp_path / pictures / "1.png")
 
