@@ -39,13 +39,15 @@ class DataOptions:
 
 def run(arguments: list[str]) -> int:
     parsed = parse(make_parser(), arguments)
+    if parsed.action != "check":
+        raise UserError(f"unknown action {parsed.action}; pvt data has check")
     options = to_options(DataOptions, parsed)
     return check(parsed.place, options, quick=parsed.quick, as_json=parsed.json)
 
 
 def make_parser() -> ArgumentParser:
     parser = build_parser("data", DESCRIPTION, VERBS["data"].example)
-    parser.add_argument("action", choices=["check"], help="What to do: check.")
+    parser.add_argument("action", type=str, help="What to do: check.")
     parser.add_argument("place", type=str, help="Folder, COCO json or data.yaml.")
     parser.add_argument("--json", action="store_true", help="Prints JSON, with every fault.")
     parser.add_argument(
@@ -167,7 +169,7 @@ def print_faults(report: "Report", reporter: "Reporter") -> None:
     for kind, meaning in KINDS.items():
         found = [fault for fault in report.faults if fault.kind == kind]
         if found:
-            reporter.say("faults", f"{len(found):,} {meaning.says}: {meaning.then}")
+            reporter.say("faults", f"{meaning.count(len(found))}: {meaning.then}")
         for fault in found[:MOST_LISTED]:
             reporter.say("", f"  {fault.place}: {fault.text}")
         if len(found) > MOST_LISTED:

@@ -1,6 +1,7 @@
 """Looks at everything in a data set: counts, classes, sizes, and every fault with its place."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ def check_picture(
         report: Receives the size, and what is wrong.
         seen: Pictures by the hash of their content, and None to read the head only.
     """
-    if not Path(file).is_file():
+    if not os.path.isfile(file):  # noqa: PTH113, unlike Path's it never raises
         report.faults.append(Fault("missing_file", file, "no such file"))
         return None
     try:

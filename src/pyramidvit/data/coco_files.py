@@ -50,7 +50,7 @@ def choose(files: list[Path]) -> Path:
 
 
 def is_coco(file: Path) -> bool:
-    content = read_bytes(file)
+    content = read_bytes(file) if file.is_file() else b""
     return all(key in content for key in KEYS)
 
 
@@ -63,8 +63,6 @@ def data_folder(file: Path) -> Path:
 def picture_folders(file: Path, limit: Path) -> list[Path]:
     """Where the pictures of a COCO file may be, the likeliest first."""
     own = file.parent
-    part = part_of(file.stem)
-    words = [w for w in file.stem.split("_") if part_of(w) == part != "all"]
-    words += PARTS.get(part, ())
+    words = [*file.stem.split("_"), *PARTS.get(part_of(file.stem), ())]
     homes = [own, own / "images", *(h / w for w in words for h in (limit, limit / "images"))]
     return [*homes, limit, limit / "images", limit / "JPEGImages"]

@@ -115,6 +115,11 @@ def finish(
     form: Form, classes: Classes, tables: Mapping[str, Table], faults: list[Fault]
 ) -> Reading:
     cleaned = {part: clean(table, faults) for part, table in tables.items() if table.files}
+    flags = {part: table.has_mask() for part, table in cleaned.items()}
+    if any(flag.any() for flag in flags.values()):
+        for part, table in cleaned.items():
+            without = (~flags[part]).nonzero()[0].tolist()
+            faults += [Fault("no_mask", table.place(k), "it has none, others do") for k in without]
     return Reading(form=form, classes=classes, tables=cleaned, faults=faults)
 
 
@@ -177,6 +182,8 @@ def split(
     first = tables[whole].first
     empty = [int(start == end) for start, end in pairwise(first.tolist())]
     train, validation = hold_out(empty, held_out, seed)
+    if not validation:  # one image with objects and one without
+        train, validation = hold_out([0] * len(empty), held_out, seed)
     if not validation:
         raise UserError(f"{place} has one image only, so none can be held out")
     source = sources.pop(whole)

@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 
 from ..errors import UserError
 
-Consequence = Literal["refused", "left out", "clipped", "skipped", "kept"]
+Consequence = Literal[
+    "refused", "left out", "clipped", "skipped", "kept", "kept, and no masks are used"
+]
 
 
 class Fault(NamedTuple):
@@ -29,36 +31,83 @@ class Kind:
     """A kind of fault.
 
     Attributes:
-        says: Its heading, of several.
+        one: What one of them is called.
+        many: What several are.
         then: What training and evaluation do: refuse all data, leave the record out, clip the box,
             skip the picture and name it, or keep the record as it is.
     """
 
-    says: str
+    one: str
+    many: str
     then: Consequence
+
+    def count(self, number: int) -> str:
+        """The number and what is counted."""
+        return f"{number:,} {self.one if number == 1 else self.many}"
 
 
 KINDS = {
-    "bad_record": Kind("records that cannot be understood", "refused"),
-    "unknown_class": Kind("objects of an unknown class", "refused"),
-    "duplicate_class": Kind("classes with an id that is taken", "refused"),
-    "duplicate_image": Kind("images with an id that is taken", "refused"),
-    "path_outside": Kind("file names that lead out of the data's folder", "refused"),
-    "no_pictures": Kind("annotation files whose pictures are nowhere", "refused"),
-    "no_annotation": Kind("listed images without an annotation file", "left out"),
-    "unknown_image": Kind("objects of an unknown image", "left out"),
-    "not_finite": Kind("boxes with numbers that are not finite", "left out"),
-    "negative_size": Kind("boxes of negative size", "left out"),
-    "zero_area": Kind("boxes without area", "left out"),
-    "far_outside": Kind("boxes wholly outside their image", "left out"),
-    "box_outside": Kind("boxes that reach out of their image", "clipped"),
-    "duplicate_id": Kind("objects with an id that is taken", "kept"),
-    "missing_file": Kind("missing pictures", "skipped"),
-    "unreadable": Kind("unreadable pictures", "skipped"),
-    "size_differs": Kind("pictures of another size than their annotation says", "skipped"),
-    "bad_mask": Kind("masks that are damaged or of another size", "skipped"),
-    "empty_class": Kind("class folders without pictures", "refused"),
-    "duplicate_picture": Kind("pictures with the content of another", "kept"),
+    "bad_record": Kind(
+        "record that cannot be understood", "records that cannot be understood", "refused"
+    ),
+    "unknown_class": Kind("object of an unknown class", "objects of an unknown class", "refused"),
+    "duplicate_class": Kind(
+        "class with an id that is taken", "classes with an id that is taken", "refused"
+    ),
+    "duplicate_image": Kind(
+        "image with an id that is taken", "images with an id that is taken", "refused"
+    ),
+    "path_outside": Kind(
+        "file name that leads out of the data's folder",
+        "file names that lead out of the data's folder",
+        "refused",
+    ),
+    "no_pictures": Kind(
+        "annotation file whose pictures are nowhere",
+        "annotation files whose pictures are nowhere",
+        "refused",
+    ),
+    "empty_class": Kind(
+        "class folder without pictures", "class folders without pictures", "refused"
+    ),
+    "no_annotation": Kind(
+        "listed image without an annotation file",
+        "listed images without an annotation file",
+        "left out",
+    ),
+    "unknown_image": Kind("object of an unknown image", "objects of an unknown image", "left out"),
+    "not_finite": Kind(
+        "box with a number that is not finite", "boxes with numbers that are not finite", "left out"
+    ),
+    "negative_size": Kind("box of negative size", "boxes of negative size", "left out"),
+    "zero_area": Kind("box without area", "boxes without area", "left out"),
+    "far_outside": Kind(
+        "box wholly outside its image", "boxes wholly outside their image", "left out"
+    ),
+    "box_outside": Kind(
+        "box that reaches out of its image", "boxes that reach out of their image", "clipped"
+    ),
+    "missing_file": Kind("missing picture", "missing pictures", "skipped"),
+    "unreadable": Kind("unreadable picture", "unreadable pictures", "skipped"),
+    "size_differs": Kind(
+        "picture of another size than its annotation says",
+        "pictures of another size than their annotation says",
+        "skipped",
+    ),
+    "bad_mask": Kind(
+        "mask that is damaged or of another size",
+        "masks that are damaged or of another size",
+        "skipped",
+    ),
+    "no_mask": Kind(
+        "object without a mask", "objects without a mask", "kept, and no masks are used"
+    ),
+    "duplicate_id": Kind(
+        "object with an id that is taken", "objects with an id that is taken", "kept"
+    ),
+    "duplicate_picture": Kind(
+        "picture with the content of another", "pictures with the content of another", "kept"
+    ),
 }
 
 
@@ -77,4 +126,4 @@ def refuse(faults: Sequence[Fault], place: object) -> None:
 def note(faults: Iterable[Fault]) -> str:
     """What loading did about the faults it passed over: "2 boxes without area left out, ..."."""
     counts = Counter(fault.kind for fault in faults)
-    return ", ".join(f"{counts[kind]} {KINDS[kind].says} {KINDS[kind].then}" for kind in counts)
+    return ", ".join(f"{KINDS[k].count(number)} {KINDS[k].then}" for k, number in counts.items())

@@ -49,7 +49,7 @@ def best_folder(candidates: Iterable[Path], names: Sequence[str], limit: Path) -
     best: tuple[int, Path | None] = (0, None)
     for folder in dict.fromkeys(candidates):
         paths = [inside(folder, name, limit) for name in sample]
-        count = sum(path is not None and Path(path).is_file() for path in paths)
+        count = sum(path is not None and os.path.isfile(path) for path in paths)  # noqa: PTH113
         best = (count, folder) if count > best[0] else best
     return best[1]
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..ops.masks import decode_window, split_runs
 from ..structures import Classes, DetectionTarget
 from .images import BrokenImage, read_image
 from .objects import DetectionSource
@@ -114,6 +113,8 @@ def find_place(
 
 def shade_masks(shown: Image.Image, target: DetectionTarget, factor: float) -> Image.Image:
     """Lays each mask's colour over a picture that was scaled by `factor`."""
+    from ..ops.masks import decode_window, split_runs  # brings torchvision: seconds
+
     assert target.masks is not None
     pixels = np.asarray(shown).astype(np.float32)
     height, width = target.masks.size
@@ -147,9 +148,9 @@ def choose_samples(
     wanted = COLUMNS * ROWS
     spread = list(dict.fromkeys(k * count // wanted for k in range(wanted)))
     order = [k for k in spread if source.table.first[k] < source.table.first[k + 1]]
-    order += [k for k in range(count) if k not in set(order)][: wanted * 4]
+    others = [k for k in range(min(count, wanted * 4)) if k not in order]
     samples: list[tuple[Image.Image, DetectionTarget | None, str]] = []
-    for k in order:
+    for k in order + others:
         if len(samples) == wanted:
             break
         try:

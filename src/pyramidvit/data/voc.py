@@ -137,8 +137,12 @@ def list_file(sets: Path, part: str) -> Path | None:
 
 
 def has_xml(folder: Path) -> bool:
-    first = next((f for f in folder.iterdir() if f.suffix.lower() == ".xml"), None)
-    return first is not None and b"<annotation" in read_bytes(first)
+    files = [f for f in xml_files(folder)[:5] if f.is_file()]
+    return any(b"<annotation" in read_bytes(file) for file in files)
+
+
+def xml_files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() == ".xml")
 
 
 def read_voc(layout: VocLayout, faults: list[Fault]) -> tuple[Classes, dict[str, Table]]:
@@ -168,7 +172,7 @@ def read_part(layout: VocLayout, part: str, names: dict[str, int], faults: list[
 
 def list_records(folder: Path, listing: Path | None, faults: list[Fault]) -> Iterable[Path]:
     """The XML files of a part, those of a list in its order."""
-    files = {f.stem: f for f in sorted(folder.iterdir()) if f.suffix.lower() == ".xml"}
+    files = {file.stem: file for file in xml_files(folder)}
     if listing is None:
         return files.values()
     found = []

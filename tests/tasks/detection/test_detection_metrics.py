@@ -26,6 +26,7 @@ from pyramidvit.structures import (
     Origin,
     Sample,
 )
+from pyramidvit.tasks.detection import coco
 from pyramidvit.tasks.detection.coco import limits_up_to
 from pyramidvit.tasks.detection.metrics import DetectionMetrics, write_results
 from pyramidvit.tasks.detection.scoring import best_cut, confusion, pascal_ap
@@ -416,7 +417,7 @@ def test_a_batch_is_held_against_the_untransformed_truth() -> None:
         images=torch.zeros(1, 3, 96, 128), sizes=((96, 128),), targets=(), origins=(kept.origin,)
     )
     metrics = DetectionMetrics(1)
-    metrics.update([found([[0, 0, 10, 10]], [0.9], [0])], batch)
+    metrics.update(None, [found([[0, 0, 10, 10]], [0.9], [0])], batch)
     assert metrics.compute()["box_ap"] == pytest.approx(100)
     assert metrics.images[0].id == "a"
 
@@ -558,3 +559,14 @@ def test_results_of_nothing_are_an_empty_list(tmp_path: Path) -> None:
     classes = Classes(names=("a",), ids=("a",))
     (path,) = write_results(DetectionMetrics(1), classes, tmp_path)
     assert json.loads(path.read_text()) == []
+
+
+@settings(max_examples=10, deadline=None)
+@given(cases(), st.integers(1, 30))
+def test_classes_may_be_counted_in_parts(case: tuple[dict[str, Any], Rows], rows: int) -> None:
+    whole = metrics_of(*case, masks=True)
+    parts = metrics_of(*case, masks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        figures = whole.compute()
+        patch.setattr(coco, "ROWS_AT_ONCE", rows)
+        np.testing.assert_equal(parts.compute(), figures)

@@ -39,7 +39,14 @@ from pyramidvit.tasks.detection.transforms import (
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 
 PLAIN = DetectionOptions(
-    min_scale=1.0, num_scales=1, flip=0.0, zoom_out=1.0, jitter=0.0, short_side=64, long_side=96
+    min_scale=1.0,
+    num_scales=1,
+    flip=0.0,
+    crop=0.0,
+    zoom_out=1.0,
+    jitter=0.0,
+    short_side=64,
+    long_side=96,
 )
 
 

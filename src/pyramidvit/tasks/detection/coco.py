@@ -6,6 +6,7 @@ area (all, small, medium, large), M limits of detections an image.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy as np
 from .records import ImageRecord, to_xywh
 
 Kind = Literal["bbox", "segm"]
+Row = dict[str, Any]
 AREAS = ("all", "small", "medium", "large")  # below 32 x 32, up to 96 x 96, and above
+ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,25 +89,46 @@ def score_coco(
         kind: "bbox" or "segm".
         most: How many detections of an image and class count, the best first: `maxDets`.
     """
+    limits = limits_up_to(most)
+    shape = (num_classes, len(AREAS), len(limits))
+    precision, recall = np.full((10, 101, *shape), -1.0), np.full((10, *shape), -1.0)
+    for first, last in class_groups(images, num_classes):
+        part = slice(first, last)
+        precision[:, :, part], recall[:, part] = count(images, range(first, last), kind, limits)
+    return CocoScores(precision=precision, recall=recall, limits=limits)
+
+
+def class_groups(images: Sequence[ImageRecord], num_classes: int) -> list[tuple[int, int]]:
+    """First and last class, the last excluded, of parts that are counted at a time: the counter
+    wants a kilobyte or two for each object and detection."""
+    rows = np.zeros(num_classes, np.int64)
+    for image in images:
+        np.add.at(rows, image.truth.labels, 1)
+        np.add.at(rows, image.found.labels, 1)
+    bounds = [0]
+    for label in range(num_classes):
+        if label > bounds[-1] and rows[bounds[-1] : label + 1].sum() > ROWS_AT_ONCE:
+            bounds.append(label)
+    return list(pairwise([*bounds, num_classes])) if images else []
+
+
+def count(
+    images: Sequence[ImageRecord], labels: range, kind: Kind, limits: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision [T, R, k, A, M] and recall [T, k, A, M] of k successive classes."""
     from faster_coco_eval import COCO, COCOeval_faster  # half a second
 
-    limits = limits_up_to(most)
-    if not images:
-        shape = (num_classes, len(AREAS), len(limits))
-        return CocoScores(
-            precision=np.full((10, 101, *shape), -1.0),
-            recall=np.full((10, *shape), -1.0),
-            limits=limits,
-        )
     frame = {
         "images": [
             {"id": k, "height": image.size[0], "width": image.size[1]}
             for k, image in enumerate(images, start=1)
         ],
-        "categories": [{"id": k, "name": str(k)} for k in range(num_classes)],
+        "categories": [{"id": label, "name": str(label)} for label in labels],
     }
-    truths = [r for k, image in enumerate(images, start=1) for r in truth_rows(image, k, kind)]
-    found = [r for k, image in enumerate(images, start=1) for r in found_rows(image, k, kind)]
+    truths, found = [], []
+    for number, image in enumerate(images, start=1):
+        truths += truth_rows(image, number, labels, kind)
+        found += found_rows(image, number, labels, kind)
     counter = COCOeval_faster(
         COCO({**frame, "annotations": numbered(truths)}),
         COCO({**frame, "annotations": numbered(found)}),
@@ -114,47 +138,43 @@ def score_coco(
     counter.params.maxDets = list(limits)
     counter.evaluate()
     counter.accumulate()
-    return CocoScores(
-        precision=np.asarray(counter.eval["precision"]),
-        recall=np.asarray(counter.eval["recall"]),
-        limits=limits,
-    )
+    return np.asarray(counter.eval["precision"]), np.asarray(counter.eval["recall"])
 
 
-def truth_rows(image: ImageRecord, number: int, kind: Kind) -> list[dict[str, Any]]:
+def truth_rows(image: ImageRecord, number: int, labels: range, kind: Kind) -> list[Row]:
     truth = image.truth
-    columns = zip(truth.labels.tolist(), truth.crowd.tolist(), truth.areas.tolist(), strict=True)
     return [
         {
             "image_id": number,
             "category_id": label,
-            "iscrowd": int(crowd),
-            "area": area,
+            "iscrowd": int(truth.crowd[k]),
+            "area": float(truth.areas[k]),
             **shape_of(image, truth.boxes, truth.masks, k, kind),
         }
-        for k, (label, crowd, area) in enumerate(columns)
+        for k, label in enumerate(truth.labels.tolist())
+        if label in labels
     ]
 
 
-def found_rows(image: ImageRecord, number: int, kind: Kind) -> list[dict[str, Any]]:
+def found_rows(image: ImageRecord, number: int, labels: range, kind: Kind) -> list[Row]:
     found = image.found
     areas = found.mask_areas if kind == "segm" else box_areas(found.boxes)
-    columns = zip(found.labels.tolist(), found.scores.tolist(), areas.tolist(), strict=True)
     return [
         {
             "image_id": number,
             "category_id": label,
-            "score": score,
-            "area": area,
+            "score": float(found.scores[k]),
+            "area": float(areas[k]),
             **shape_of(image, found.boxes, found.masks, k, kind),
         }
-        for k, (label, score, area) in enumerate(columns)
+        for k, label in enumerate(found.labels.tolist())
+        if label in labels
     ]
 
 
 def shape_of(
     image: ImageRecord, boxes: np.ndarray, masks: Sequence[str] | None, row: int, kind: Kind
-) -> dict[str, Any]:
+) -> Row:
     """What an object is compared by."""
     if kind == "bbox":
         return {"bbox": to_xywh(boxes[row])}
@@ -162,7 +182,7 @@ def shape_of(
     return {"segmentation": {"size": list(image.size), "counts": masks[row]}}
 
 
-def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def numbered(rows: list[Row]) -> list[Row]:
     """Rows with ids from 1: the counter takes 0 for "no match"."""
     for k, row in enumerate(rows, start=1):
         row["id"] = k

@@ -37,7 +37,9 @@ class DetectionMetrics:
         self.records: dict[tuple[int | str, str], ImageRecord] = {}
         self.scored: dict[Kind, CocoScores] = {}
 
-    def update(self, predictions: Sequence[DetectionPrediction], batch: Batch[Any]) -> None:
+    def update(
+        self, outputs: Any, predictions: Sequence[DetectionPrediction], batch: Batch[Any]
+    ) -> None:
         """Adds what was found in the images of a batch; their origins know the truth.
 
         An image that comes again takes the place of its first coming.

@@ -71,8 +71,9 @@ def match_coco(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.nd
     if not len(truth):
         return found
     shares, inside = overlaps(boxes, truth)
-    in_crowd = (inside[:, crowd] >= OVERLAP).any(axis=1)
-    free: np.ndarray = ~crowd
+    in_crowd = np.asarray((inside[:, crowd] >= OVERLAP).any(axis=1))
+    free = np.ones(len(truth), dtype=bool)
+    free[crowd] = False
     for row in range(len(boxes)):
         best = int(np.where(free, shares[row], -1).argmax())
         if free[best] and shares[row, best] >= OVERLAP:

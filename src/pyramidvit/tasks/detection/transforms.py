@@ -112,7 +112,8 @@ def augment(view: View, options: DetectionOptions) -> View:
     if options.crop and chance(options.crop):
         view = crop_part(view, options.short_side, options.long_side)
     size = fit_size(view.size, draw_side(options), options.long_side)
-    factor = between(1, options.zoom_out) if options.zoom_out > 1 else 1.0
+    shrinks = options.zoom_out > 1 and chance(0.5)
+    factor = between(1, options.zoom_out) if shrinks else 1.0
     view = resize(view, (max(1, int(size[0] / factor)), max(1, int(size[1] / factor))))
     if options.jitter:
         strength = options.jitter

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...data.objects import RecordedOrigin
 from ...structures import DetectionTarget, Origin, Sample
 
 
@@ -30,10 +31,18 @@ class AnnotatedOrigin(Origin):
 def keep_truth(sample: Sample[DetectionTarget]) -> Sample[DetectionTarget]:
     """The sample with its target noted in the origin: the first step of an evaluation's transform.
 
-    An origin that is annotated already stays as it is; others are called by their names.
+    An origin that is annotated already stays as it is; those that the data give no id are called by
+    their names.
     """
     origin, target = sample.origin, sample.target
     if target is None or isinstance(origin, AnnotatedOrigin):
         return sample
-    noted = AnnotatedOrigin(name=origin.name, size=origin.size, id=origin.name, truth=target)
+    known = origin if isinstance(origin, RecordedOrigin) else None
+    noted = AnnotatedOrigin(
+        name=origin.name,
+        size=origin.size,
+        id=known.id if known else origin.name,
+        truth=target,
+        areas=known.areas if known else None,
+    )
     return replace(sample, origin=noted)
