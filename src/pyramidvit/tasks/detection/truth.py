@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...data.objects import RecordedOrigin
 from ...structures import DetectionTarget, Origin, Sample
 
 
@@ -30,10 +31,16 @@ class AnnotatedOrigin(Origin):
 def keep_truth(sample: Sample[DetectionTarget]) -> Sample[DetectionTarget]:
     """The sample with its target noted in the origin: the first step of an evaluation's transform.
 
-    An origin that is annotated already stays as it is; others are called by their names.
+    Images of data that name none are called by their files.
     """
     origin, target = sample.origin, sample.target
     if target is None or isinstance(origin, AnnotatedOrigin):
         return sample
-    noted = AnnotatedOrigin(name=origin.name, size=origin.size, id=origin.name, truth=target)
+    number: int | str = origin.name
+    areas = None
+    if isinstance(origin, RecordedOrigin):
+        number, areas = origin.id, origin.areas
+    noted = AnnotatedOrigin(
+        name=origin.name, size=origin.size, id=number, truth=target, areas=areas
+    )
     return replace(sample, origin=noted)
