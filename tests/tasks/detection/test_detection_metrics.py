@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyramidvit.data.detection import load_detection_data
 from pyramidvit.data.outlines import Shapes, add_shape, read_runs
-from pyramidvit.ops.masks import encode_masks, join_masks
+from pyramidvit.ops.masks import encode_masks, join_masks, select_masks
 from pyramidvit.structures import (
     Batch,
     Classes,
@@ -413,6 +414,8 @@ def test_a_batch_is_held_against_the_untransformed_truth() -> None:
     origin = Origin(name="a", size=SIZE)
     kept = keep_truth(Sample(image=torch.zeros(3, 96, 128), target=target, origin=origin))
     assert keep_truth(kept) is kept
+    assert isinstance(kept.origin, AnnotatedOrigin)
+    assert kept.origin.areas is None
     batch = Batch(
         images=torch.zeros(1, 3, 96, 128), sizes=((96, 128),), targets=(), origins=(kept.origin,)
     )
@@ -553,6 +556,53 @@ def test_written_results_give_the_same_figures_and_the_datas_own_ids(
         assert {row["image_id"] for row in written} == {row["image_id"] for row in rows}
         expected = pycocotools_figures(val2014, written, kind, 100)[0]
         assert coco_figures(metrics, kind) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "file"),
+    [
+        ("coco_mini", "validation", "annotations/instances_val2017.json"),
+        ("nuclei", "validation", "instances_val.json"),
+    ],
+)
+def test_scores_of_read_data_are_those_of_its_annotation_file(
+    tmp_path: Path, data_dir: Path, name: str, split: str, file: str
+) -> None:
+    """Answers are the truth with shaken boxes, and some are wrong; the reference sees nothing of
+    ours but the written results."""
+    frame = json.loads((data_dir / name / file).read_text())
+    data = load_detection_data(data_dir / name, seed=0)
+    metrics = DetectionMetrics(len(data.classes), max_detections=200)
+    draws = torch.Generator().manual_seed(0)
+    source = data.splits[split]
+    for number in range(0, len(source), 4):
+        sample = keep_truth(source[number])
+        metrics.add(shaken(sample.target, draws), sample.origin)
+    boxes, masks = write_results(metrics, data.classes, tmp_path)
+    seen = {image.id for image in metrics.images}
+    frame["images"] = [image for image in frame["images"] if image["id"] in seen]
+    frame["annotations"] = [row for row in frame["annotations"] if row["image_id"] in seen]
+    for path, kind in ((boxes, "bbox"), (masks, "segm")):
+        expected = pycocotools_figures(frame, json.loads(path.read_text()), kind, 200)[0]
+        assert 0.05 < expected[0] < 0.95
+        assert coco_figures(metrics, kind) == pytest.approx(expected, abs=1e-9)
+
+
+def shaken(target: DetectionTarget, draws: torch.Generator) -> DetectionPrediction:
+    sides = (target.boxes[:, 2:] - target.boxes[:, :2]).repeat(1, 2)
+    boxes = target.boxes + 0.05 * sides * torch.randn(len(sides), 4, generator=draws)
+    boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 0.5)
+    labels = target.labels.clone()
+    labels[::5] = labels.flip(0)[::5]
+    assert target.masks is not None
+    order = torch.arange(len(labels))
+    order[::3] = order.roll(1)[::3]  # a third of the masks are other objects'
+    return DetectionPrediction(
+        boxes=boxes,
+        labels=labels,
+        scores=torch.rand(len(labels), generator=draws),
+        masks=select_masks(target.masks, order),
+    )
 
 
 def test_results_of_nothing_are_an_empty_list(tmp_path: Path) -> None:

@@ -317,6 +317,11 @@ def test_augmented_objects_stay_where_their_colour_is(data: Any) -> None:
     assert float((found - box).abs().max()) <= 2  # bilinear edges, resized twice at most
 
 
+def test_a_canvas_may_shrink_to_a_pixel() -> None:
+    view = place(whole_view(picture(3, 2), torch.zeros(0, 4)), (5, 5), 1, 1, (0, 0, 0))
+    assert resize(view, (1, 1)).image.shape == (3, 1, 1)
+
+
 def test_zooming_out_puts_the_picture_on_a_canvas_without_signal() -> None:
     torch.manual_seed(1)
     sample = sample_of([(0, 0, 64, 64)], (64, 64))

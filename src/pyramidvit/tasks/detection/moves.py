@@ -57,7 +57,9 @@ def crop(view: View, top: int, left: int, height: int, width: int) -> View:
 
 def resize(view: View, size: tuple[int, int]) -> View:
     """Stretches to (H, W); bilinear without smoothing, as the reference's OpenCV does."""
-    image = tv.resize(view.image, list(size), antialias=False)
+    # Colour by colour, torch's kernel is slower, and fails where a single pixel is left.
+    interleaved = view.image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    image = tv.resize(tv_tensors.Image(interleaved), list(size), antialias=False)
     boxes = tv.resize(view.boxes, list(size))
     columns = view.columns[nearest_places(len(view.columns), size[1])]
     return View(image, boxes, columns, view.rows[nearest_places(len(view.rows), size[0])])

@@ -145,7 +145,7 @@ def draw_precision(
             axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
             axes.grid(alpha=0.3)
             if axes.lines:
-                axes.legend(fontsize=7.5, loc="lower left")
+                axes.legend(fontsize=7.5, loc="best")
     save_figure(figure, path)
 
 

@@ -31,18 +31,16 @@ class AnnotatedOrigin(Origin):
 def keep_truth(sample: Sample[DetectionTarget]) -> Sample[DetectionTarget]:
     """The sample with its target noted in the origin: the first step of an evaluation's transform.
 
-    An origin that is annotated already stays as it is; those that the data give no id are called by
-    their names.
+    Images of data that name none are called by their files.
     """
     origin, target = sample.origin, sample.target
     if target is None or isinstance(origin, AnnotatedOrigin):
         return sample
-    known = origin if isinstance(origin, RecordedOrigin) else None
+    number: int | str = origin.name
+    areas = None
+    if isinstance(origin, RecordedOrigin):
+        number, areas = origin.id, origin.areas
     noted = AnnotatedOrigin(
-        name=origin.name,
-        size=origin.size,
-        id=known.id if known else origin.name,
-        truth=target,
-        areas=known.areas if known else None,
+        name=origin.name, size=origin.size, id=number, truth=target, areas=areas
     )
     return replace(sample, origin=noted)
