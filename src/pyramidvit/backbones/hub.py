@@ -198,7 +198,7 @@ def build(
         check_claim(size, options, state, folder)
         model = cls(size, **{**options, **changes})
         for key, value in config["pretrained_cfg"].items():
-            if key in ("interpolation", "crop_pct", "mean", "std"):
+            if key in ("input_size", "interpolation", "crop_pct", "mean", "std"):
                 model.pretrained_cfg[key] = tuple(value) if isinstance(value, list) else value
         return model
     except UserError:
