@@ -216,18 +216,21 @@ def pick_weights(path: Path, content: Any, *, ema: bool) -> Checkpoint:
     )
 
 
-def state_dicts(
-    content: Any, place: str = "", depth: int = DEPTH
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping of names to tensors in nested mappings, and where it stands."""
-    if not isinstance(content, Mapping) or depth == 0:
-        return
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if state:
-        yield place, state
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping):
-            yield from state_dicts(value, f"{place}.{key}" if place else key, depth - 1)
+def state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping of names to tensors in nested mappings, each once, and where it stands."""
+    waiting: list[tuple[str, Any, int]] = [("", content, DEPTH)]
+    seen: set[int] = set()
+    while waiting:
+        place, inner, depth = waiting.pop(0)
+        if not isinstance(inner, Mapping) or depth == 0 or id(inner) in seen:
+            continue
+        seen.add(id(inner))  # a pickle may hold one dict in many places, or within itself
+        state = {k: v for k, v in inner.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if state:
+            yield place, state
+        for key, value in inner.items():
+            if isinstance(key, str):
+                waiting.append((f"{place}.{key}" if place else key, value, depth - 1))
 
 
 def is_averaged(place: str) -> bool:

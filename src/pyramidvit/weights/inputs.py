@@ -38,7 +38,7 @@ def check_input(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise UserError(f"{where}: its description of the input is damaged: {dict(record)!r:.200}")
+        raise UserError(f"{where}: its description is damaged: input {dict(record)!r:.200}")
     return dict(record)
 
 
