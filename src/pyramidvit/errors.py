@@ -20,3 +20,8 @@ def nearest(name: str, known: Iterable[str], most: int = 2) -> str:
 def one_line(error: Exception) -> str:
     """The first line of somebody else's message, or the error's kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def printable(text: str) -> str:
+    """A text from a file, with what could move a terminal's cursor or break the line escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -41,7 +41,7 @@ def create_model(
         pretrained: Weights to start from: a checkpoint file or directory, True for the official
             release, a published name such as "pvt_v2_b0.in1k", or a repository of the hub; see
             `weights.places`. Where the class count differs from `num_classes`, the head starts
-            fresh; what was done is logged.
+            fresh; what was done is logged, as a warning where not all was loaded as it stood.
         in_chans: Channels of the images, 1 or more.
         drop_path_rate: Stochastic depth of the last block; None takes the published rate for a
             classifier (0.1 or 0.3) and 0.1 for a backbone, as in the reference.
@@ -65,7 +65,9 @@ def create_model(
         model = build_classifier(name, num_classes, in_chans, drop_path_rate)
     if pretrained is not None and pretrained is not False:
         path = find_weights(pretrained, name)
-        log.info("%s from %s: %s", name, path, load_weights(model, path))
+        report = load_weights(model, path)
+        level = logging.WARNING if report.reinitialised or report.resized else logging.INFO
+        log.log(level, "%s from %s: %s", name, path, report)
     return model
 
 

@@ -178,13 +178,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ("size.depths", [1, 2, 0, 1], "depths of the size must be four numbers"),
         ("size.depths", [1, 2, 10**9, 1], "depths of the size must be four numbers"),
         ("size.linear", "yes", "linear of the size must be a number"),
-        ("options.num_classes", "many", "does not describe a PVTv2Classifier"),
+        ("options.num_classes", "many", "says num_classes many, model.safetensors has 3"),
         ("options.global_pool", "max", "global_pool must be one of"),
         ("options.colour", "red", "does not describe a PVTv2Classifier"),
         ("options", None, "was not written by save_pretrained"),
         ("size.depths", [1, 2, 2, 1], "model.safetensors"),
         ("size.dims", [8, 16, 40, 128], "model.safetensors"),
-        ("options.num_classes", 5, "3 classes, the model 5"),
+        ("options.num_classes", 5, "says num_classes 5, model.safetensors has 3"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(

@@ -134,19 +134,18 @@ def test_predictions_do_not_depend_on_their_neighbours_in_the_batch(
     assert scores[0] == pytest.approx(scores[1], abs=2e-6)
 
 
-def test_an_official_file_predicts_once_its_model_is_named(
+def test_an_official_file_predicts_as_it_is(
     pvt: Command, digit_folder: Path, tmp_path: Path
 ) -> None:
     import torch
 
     torch.save(pyramidvit.create_model("pvt_v2_b0").state_dict(), tmp_path / "pvt_v2_b0.pth")
     picture = str(next((digit_folder / "train" / "one").iterdir()))
-    refused = pvt("predict", "pvt_v2_b0.pth", picture)
-    assert refused.returncode == 2
-    assert "--model" in refused.stderr
-    done = pvt("predict", "pvt_v2_b0.pth", picture, "--model", "pvt_v2_b0")
+    done = pvt("predict", "pvt_v2_b0.pth", picture)
     assert done.returncode == 0, done.stderr
-    assert "class " in done.stdout
+    refused = pvt("predict", "pvt_v2_b0.pth", picture, "--model", "pvt_v2_b2")
+    assert refused.returncode == 2
+    assert "holds pvt_v2_b0, not pvt_v2_b2" in refused.stderr
 
 
 def test_starting_from_a_checkpoint_with_other_classes_renews_the_head(

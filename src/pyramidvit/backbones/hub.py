@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin
+from torch import Tensor
 
 from ..errors import UserError, one_line
 from ..files import write_atomically
@@ -114,6 +115,7 @@ class HubModel(
             UserError: No such folder or repository, a file missing or damaged, another class's
                 model in it, or weights that do not fit.
         """
+        from ..weights.checkpoint import read_checkpoint
         from ..weights.load import load_weights
 
         source = pretrained_model_name_or_path
@@ -130,12 +132,14 @@ class HubModel(
                 revision=revision,
             )
         config = read_config(folder, cls.__name__)
-        model = build(cls, config, changes, folder)
+        checkpoint = read_checkpoint(folder / WEIGHTS)
+        model = build(cls, config, changes, folder, checkpoint.state)
         saved = config["options"].get("num_classes")
         new_head = None if changes.get("num_classes", saved) != saved else False
-        load_weights(model, folder / WEIGHTS, new_head=new_head)
-        if new_head is False:
-            model.class_names = names_in(config)
+        load_weights(model, checkpoint, new_head=new_head)
+        names = names_in(config)
+        if new_head is False and names is not None and len(names) == saved:
+            model.class_names = names
         restored: Self = model.eval()
         return restored
 
@@ -152,18 +156,53 @@ class HubModel(
         write_atomically(save_directory / CONFIG, text + "\n")
 
 
-def build(cls: type[Any], config: dict[str, Any], changes: dict[str, Any], folder: Path) -> Any:
-    """The model that a configuration describes, with fresh weights."""
+def check_claim(
+    size: Any, options: dict[str, Any], state: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Refuses a configuration of other sizes than its weights before a model of them is built.
+
+    Else a few bytes of text could ask for more memory than there is.
+
+    Raises:
+        UserError: They disagree.
+    """
+    from ..weights.recognise import find_pvt
+
+    found = find_pvt(state, str(folder / WEIGHTS))
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, getattr(size, name)[: len(numbers)], numbers)
+        for name, numbers in zip(("dims", "depths", "mlp_ratios"), found.columns, strict=False)
+    ]
+    for name, number in (("num_classes", found.num_classes or 0), ("in_chans", found.in_chans)):
+        if name in options:
+            pairs.append((name, options[name], number))
+    for name, said, there in pairs:
+        if said != there:
+            raise UserError(f"{folder}: {CONFIG} says {name} {said}, {WEIGHTS} has {there}")
+
+
+def build(
+    cls: type[Any],
+    config: dict[str, Any],
+    changes: dict[str, Any],
+    folder: Path,
+    state: Mapping[str, Tensor],
+) -> Any:
+    """The model that a configuration describes, with fresh weights; `state` are the saved ones."""
     options = config["options"]
     unknown = sorted(set(changes) - set(options))
     if unknown:
         raise UserError(f"{cls.__name__} has no option {unknown[0]}; it has {', '.join(options)}")
     try:
-        model = cls(decode_size(cls.size_type, config["size"]), **{**options, **changes})
+        size = decode_size(cls.size_type, config["size"])
+        check_claim(size, options, state, folder)
+        model = cls(size, **{**options, **changes})
         for key, value in config["pretrained_cfg"].items():
-            if key in ("interpolation", "crop_pct", "mean", "std"):
+            if key in ("input_size", "interpolation", "crop_pct", "mean", "std"):
                 model.pretrained_cfg[key] = tuple(value) if isinstance(value, list) else value
         return model
+    except UserError:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder / CONFIG} does not describe a {cls.__name__}: {one_line(error)}"

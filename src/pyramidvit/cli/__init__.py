@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +84,4 @@ def say_error(text: str) -> None:
     """Prints one line; of several processes, which all meet a user's mistake, the first does."""
     if int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0):
         return
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    sys.stderr.write(f"error: {printable(' '.join(text.split()))}\n")

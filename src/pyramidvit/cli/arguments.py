@@ -64,6 +64,9 @@ def spell_out(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
             spelled.append(word)
             continue
         dashes, name, value = match[1], match[2].replace("-", "_"), match[3] or ""
+        if name in FLAGS & set(known) and value.lower() in ("=true", "=false"):
+            spelled += [f"--{name}"] * (value.lower() == "=true")
+            continue
         if name in known:
             spelled.append(f"--{name}{value}")
         elif dashes or not Path(word).exists():

@@ -1,5 +1,6 @@
 """`pvt convert`: writes a checkpoint under the names of another library, bit for bit."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,7 +47,6 @@ def convert(source: str, output: Path, to: str, prefix: str | None, *, ema: bool
         UserError: The source cannot be read or is not whole, or the output exists already.
     """
     from ..weights.checkpoint import read_checkpoint
-    from ..weights.convert import write_official, write_timm, write_transformers
     from ..weights.places import find_weights
     from ..weights.recognise import find_pvt
 
@@ -57,24 +57,39 @@ def convert(source: str, output: Path, to: str, prefix: str | None, *, ema: bool
     path = find_weights(source)
     checkpoint = read_checkpoint(path, ema=ema)
     found = find_pvt(checkpoint.state, str(path), prefix)
-    check_whole(found, str(path))
+    check_whole(found, checkpoint, prefix)
+    partial = output.with_name(f".partial-{output.name}")
+    try:
+        write(partial, found, checkpoint, to)
+        compare(found, find_pvt(read_checkpoint(partial).state, str(partial)), output)
+        partial.rename(output)
+    finally:  # interrupted, too, nothing half-written stays
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    say(found, checkpoint, str(path), output, to)
+
+
+def write(output: Path, found: "Found", checkpoint: "Checkpoint", to: str) -> None:
+    """Writes the PVT under the names that `to` asks for."""
+    from ..weights.convert import write_official, write_timm, write_transformers
+    from ..weights.inputs import PUBLISHED
+
     if to == "official":
         write_official(output, found)
     elif to == "timm":
         write_timm(output, found)
     elif to == "transformers":
-        write_transformers(output, found, fitting_classes(found, checkpoint))
+        names = fitting_classes(found, checkpoint)
+        write_transformers(output, found, names, checkpoint.input or PUBLISHED)
     else:
         write_ours(output, found, checkpoint)
-    compare(found, find_pvt(read_checkpoint(output).state, str(output)), output)
-    say(found, checkpoint, str(path), output, to)
 
 
-def check_whole(found: "Found", where: str) -> None:
+def check_whole(found: "Found", checkpoint: "Checkpoint", prefix: str | None) -> None:
     """Refuses what does not fill a model of the tables, before anything is written."""
     from ..models import create_model
     from ..weights.load import load_weights, name_of
 
+    where = checkpoint.where
     if found.unknown:
         raise UserError(f"{where}: nothing explains {', '.join(found.unknown[:3])}")
     if len(found.variants) != 1:
@@ -82,10 +97,10 @@ def check_whole(found: "Found", where: str) -> None:
     name = found.variants[0]
     if found.num_classes is None:
         pyramid = create_model(name, features_only=True, in_chans=found.in_chans)
-        load_weights(pyramid, found.state)
+        load_weights(pyramid, checkpoint, prefix=prefix)
     else:
         model = create_model(name, num_classes=found.num_classes, in_chans=found.in_chans)
-        load_weights(model, found.state, new_head=False)
+        load_weights(model, checkpoint, prefix=prefix, new_head=False)
 
 
 def fitting_classes(found: "Found", checkpoint: "Checkpoint") -> tuple[str, ...] | None:
@@ -106,7 +121,7 @@ def write_ours(output: Path, found: "Found", checkpoint: "Checkpoint") -> None:
     if not record and found.num_classes is not None:
         record = {
             "version": __version__,
-            **describe_classifier(found, fitting_classes(found, checkpoint)),
+            **describe_classifier(found, fitting_classes(found, checkpoint), checkpoint.input),
         }
     save_checkpoint(output, found.state, record)
 

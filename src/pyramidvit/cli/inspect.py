@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from ..errors import UserError, printable
 from . import VERBS
 from .arguments import build_parser, parse
 
@@ -33,7 +34,15 @@ def run(arguments: list[str]) -> None:
         sys.stdout.write(json.dumps({"file": str(path), **asdict(description)}, indent=2) + "\n")
     else:
         for label, text in lines(description):
-            sys.stdout.write(f" {label:<11} {text}\n")
+            sys.stdout.write(f" {label:<11} {printable(text)}\n")
+    if refused(description):
+        raise UserError(f"{path} cannot be loaded as it is: see REFUSED above")
+
+
+def refused(description: "Description") -> bool:
+    """Whether loading would refuse the file whatever the model."""
+    d = description
+    return bool(d.unknown or d.missing or d.contradiction or d.not_finite)
 
 
 def make_parser() -> ArgumentParser:
@@ -48,7 +57,8 @@ def make_parser() -> ArgumentParser:
 def lines(description: "Description") -> Iterator[tuple[str, str]]:
     """A description as labelled lines; what there is nothing to say of is left out."""
     d = description
-    yield "model", f"{d.model}, {d.parameters:,} parameters, {d.in_chans} channels"
+    channels = "1 channel" if d.in_chans == 1 else f"{d.in_chans} channels"
+    yield "model", f"{d.model}, {d.parameters:,} parameters, {channels}"
     yield "source", d.source + (f", under {d.prefix!r}" if d.prefix else "")
     yield "task", d.task + (f", {d.head}" if d.head else "")
     if d.num_classes is not None:
@@ -64,9 +74,18 @@ def lines(description: "Description") -> Iterator[tuple[str, str]]:
         yield "left out", f"{count} tensors: {reason}"
     if d.facts:
         yield "it says", ", ".join(f"{name} {value}" for name, value in d.facts.items())
-    if d.unknown:
-        yield "REFUSED", f"{len(d.unknown)} names that nothing explains: {', '.join(d.unknown[:3])}"
-    if d.not_finite:
-        yield "REFUSED", f"numbers that are not finite in {', '.join(d.not_finite[:3])}"
+    yield from refusals(d)
     for note in d.notes:
         yield "note", note
+
+
+def refusals(d: "Description") -> Iterator[tuple[str, str]]:
+    """Why loading would refuse the file."""
+    if d.unknown:
+        yield "REFUSED", f"{len(d.unknown)} names that nothing explains: {', '.join(d.unknown[:3])}"
+    if d.missing:
+        yield "REFUSED", f"{len(d.missing)} tensors missing: {', '.join(d.missing[:3])}"
+    if d.contradiction:
+        yield "REFUSED", d.contradiction
+    if d.not_finite:
+        yield "REFUSED", f"numbers that are not finite in {', '.join(d.not_finite[:3])}"

@@ -77,8 +77,9 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
         record = checkpoint.record
         task = TASKS[record["task"]]
         classes = Classes.from_records(record["classes"])
-        built = task.rebuild({**record["model"], "num_classes": len(classes)})
         named = str(record["model"]["name"])
+        check_channels(path, find_pvt(checkpoint.state, path).in_chans)
+        built = task.rebuild({**record["model"], "num_classes": len(classes), "in_chans": 3})
         input_record = record["input"]
         task.eval_transform(input_record)
         trained_on = read_training(record)
@@ -119,6 +120,12 @@ def check_model(path: str, found: str, asked: str | None) -> None:
         raise UserError(f"{path} holds {found}, not {asked}: leave --model out")
 
 
+def check_channels(path: str, in_chans: int) -> None:
+    """Refuses a model for other than colour pictures, which is what can be read."""
+    if in_chans != 3:
+        raise UserError(f"{path} is for images of {in_chans} channels; pictures have 3")
+
+
 def open_foreign(path: str, checkpoint: Checkpoint, model: str | None) -> Opened:
     """Somebody else's classifier: its model is told by its shapes, its classes perhaps not."""
     found = find_pvt(checkpoint.state, path)
@@ -127,11 +134,12 @@ def open_foreign(path: str, checkpoint: Checkpoint, model: str | None) -> Opened
     if found.num_classes is None:
         raise UserError(f"{path} has no classifier head: train one with pvt train --pretrained")
     check_model(path, found.variants[0], model)
+    check_channels(path, found.in_chans)
     built = create_model(found.variants[0], num_classes=found.num_classes, in_chans=found.in_chans)
     load_weights(built, checkpoint, new_head=False)
     names = checkpoint.classes
     named = names is not None and len(names) == found.num_classes
-    record = describe_classifier(found, names if named else None)
+    record = describe_classifier(found, names if named else None, checkpoint.input)
     return Opened(
         task=CLASSIFICATION,
         name=found.variants[0],
@@ -143,8 +151,13 @@ def open_foreign(path: str, checkpoint: Checkpoint, model: str | None) -> Opened
     )
 
 
-def describe_classifier(found: Found, names: Sequence[str] | None) -> dict[str, Any]:
-    """The record that our own file of a foreign classifier would have."""
+def describe_classifier(
+    found: Found, names: Sequence[str] | None, described: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The record that our own file of a foreign classifier would have.
+
+    Its input is what the file described, or that of the published classifiers.
+    """
     count = found.num_classes or 0
     shown = tuple(names or assumed_names(count))
     return {
@@ -152,7 +165,7 @@ def describe_classifier(found: Found, names: Sequence[str] | None) -> dict[str, 
         "model": {"name": found.variants[0], "num_classes": count, "in_chans": found.in_chans},
         "classes": Classes(names=shown, ids=tuple(range(count))).to_records(),
         "named": names is not None,
-        "input": CLASSIFICATION.describe_input(ClassificationOptions()),
+        "input": described or CLASSIFICATION.describe_input(ClassificationOptions()),
     }
 
 

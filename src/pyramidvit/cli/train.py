@@ -189,6 +189,8 @@ def describe_tuning(run: "Run") -> str:
             else f"{options.freeze} of 4 stages"
         )
         parts.append(f"{what} frozen, {sum(trained):,} parameters trained")
+        if not options.pretrained:
+            parts.append("NOTE: what is frozen was never trained (--pretrained is missing)")
     if options.layer_decay < 1:
         lowest = min(group["lr_scale"] for group in run.optimizer.param_groups)
         parts.append(f"layer decay {options.layer_decay} (down to {lowest:.2g} of the head's lr)")

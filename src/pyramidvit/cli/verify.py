@@ -59,13 +59,16 @@ def verify(checkpoint: str, image: str | None) -> None:
 
 def read_photograph(path: str | None) -> "Image":
     """The reference photograph, from a file, the cache or its server."""
-    from ..data.images import read_image
+    from ..data.images import BrokenImage, read_image
     from ..weights.reference_logits import check_photograph, fetch_photograph
 
     place = fetch_photograph() if path is None else Path(path)
     if not place.is_file():
         raise UserError(f"no such image: {place}")
-    picture = read_image(place)
+    try:
+        picture = read_image(place)
+    except BrokenImage as error:
+        raise UserError(str(error)) from error
     check_photograph(picture, str(place))
     return picture
 

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..errors import printable
+
 KEY_WIDTH = 12
 
 
@@ -33,7 +35,7 @@ class Reporter:
 
     def say(self, key: str, text: str) -> None:
         """Prints "key   text"."""
-        line = f"{key:<{KEY_WIDTH}}{text}".encode(errors="backslashreplace").decode()
+        line = printable(f"{key:<{KEY_WIDTH}}{text}")
         self.console.print(f" {line}", markup=False)
         self.write(line)
 

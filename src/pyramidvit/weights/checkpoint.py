@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import write_atomically
+from .inputs import check_input, from_timm, from_transformers
 from .pickled import Inert, owned_tensors, read_pickled
 from .recognise import search
 from .safetensors_file import parse_json, read_json, read_safetensors
@@ -29,21 +30,25 @@ class Checkpoint:
     """The content of a checkpoint.
 
     Attributes:
+        where: What it was read from, for messages.
         state: Parameter name to tensor, on the CPU, under the file's own names.
         record: Our JSON record; empty for other people's files.
         config: What `config.json` says, of a directory that transformers or our hub code wrote.
         place: Where in the file the weights stood, such as "state_dict"; empty at the top.
         others: Where other weights stand that were not taken, such as "state_dict_ema".
         classes: Names of the classes, if the file tells them.
+        input: What a classifier's input must be like, if the file tells: see `weights.inputs`.
         facts: What else it tells of itself in single words and numbers, such as the epoch.
     """
 
+    where: str = "the state dict"
     state: dict[str, Tensor]
     record: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     place: str = ""
     others: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    input: dict[str, Any] | None = None
     facts: dict[str, str | int | float] = field(default_factory=dict)
 
 
@@ -78,13 +83,29 @@ def read_checkpoint(path: str | Path, *, ema: bool = False) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"no such checkpoint: {path}")
     start = read_start(path)
+    if what_else(start):
+        raise UserError(f"{path} is not a checkpoint file{what_else(start)}")
     if path.suffix == ".safetensors" or start[8:9] == b"{":  # behind the header's length
         state, metadata = read_safetensors(path)
         record = parse_json(metadata.get(METADATA_KEY, "{}"), f"{path}: its record")
-        return Checkpoint(state=state, record=record, classes=named_classes(record.get("classes")))
+        return Checkpoint(
+            where=str(path),
+            state=state,
+            record=record,
+            classes=named_classes(record.get("classes")),
+            input=input_of_record(record, str(path)),
+        )
     if start.startswith((b"PK", b"\x80")):  # torch's zip archive, or its older bare pickle
         return pick_weights(path, read_pickled(path), ema=ema)
-    raise UserError(f"{path} is not a checkpoint file{what_else(start)}")
+    raise UserError(f"{path} is not a checkpoint file")
+
+
+def input_of_record(record: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """The input of one of our classifiers."""
+    described = record.get("input")
+    if record.get("task") != "classification" or not isinstance(described, dict):
+        return None
+    return check_input(described, where)
 
 
 def read_start(path: Path) -> bytes:
@@ -117,11 +138,16 @@ def read_directory(folder: Path) -> Checkpoint:
         run = folder / "best.safetensors"
         hint = f"; take {run}" if run.is_file() else ""
         raise UserError(f"{folder} has neither {files[0]} nor {files[1]}{hint}")
+    described = inner.input or from_timm(config)
+    if described is None and (folder / "preprocessor_config.json").is_file():
+        described = from_transformers(read_json(folder / "preprocessor_config.json"))
     return Checkpoint(
+        where=str(folder),
         state=inner.state,
         record=inner.record,
         config=config,
         classes=inner.classes or classes_of_config(config),
+        input=None if described is None else check_input(described, str(folder)),
     )
 
 
@@ -181,6 +207,7 @@ def pick_weights(path: Path, content: Any, *, ema: bool) -> Checkpoint:
     if len(chosen) > 1:
         raise UserError(f"{path} holds weights at {', '.join(chosen)}: save the wanted ones apart")
     return Checkpoint(
+        where=str(path),
         state=owned_tensors(places[chosen[0]], path),
         place=chosen[0],
         others=tuple(place for place in with_pvt if place != chosen[0]),
@@ -189,18 +216,21 @@ def pick_weights(path: Path, content: Any, *, ema: bool) -> Checkpoint:
     )
 
 
-def state_dicts(
-    content: Any, place: str = "", depth: int = DEPTH
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping of names to tensors in nested mappings, and where it stands."""
-    if not isinstance(content, Mapping) or depth == 0:
-        return
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if state:
-        yield place, state
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping):
-            yield from state_dicts(value, f"{place}.{key}" if place else key, depth - 1)
+def state_dicts(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping of names to tensors in nested mappings, each once, and where it stands."""
+    waiting: list[tuple[str, Any, int]] = [("", content, DEPTH)]
+    seen: set[int] = set()
+    while waiting:
+        place, inner, depth = waiting.pop(0)
+        if not isinstance(inner, Mapping) or depth == 0 or id(inner) in seen:
+            continue
+        seen.add(id(inner))  # a pickle may hold one dict in many places, or within itself
+        state = {k: v for k, v in inner.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if state:
+            yield place, state
+        for key, value in inner.items():
+            if isinstance(key, str):
+                waiting.append((f"{place}.{key}" if place else key, value, depth - 1))
 
 
 def is_averaged(place: str) -> bool:

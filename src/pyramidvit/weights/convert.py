@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import write_atomically
 from .checkpoint import write_safetensors
 from .describe import trained_size
+from .inputs import PUBLISHED, to_transformers
 from .names import TIMM, TRANSFORMERS_V1, TRANSFORMERS_V2, Row, cut_kv, rename
 from .recognise import SIZES, Found
 
@@ -41,8 +42,19 @@ def write_timm(path: Path, found: Found) -> None:
     write_state(path, renamed(found.state, TIMM.rows))
 
 
-def write_transformers(folder: Path, found: Found, classes: Sequence[str] | None) -> None:
+def write_transformers(
+    folder: Path,
+    found: Found,
+    classes: Sequence[str] | None,
+    described: Mapping[str, Any] = PUBLISHED,
+) -> None:
     """Writes a directory that transformers' `from_pretrained` reads: a classifier, or a backbone.
+
+    Args:
+        folder: Made where it is missing.
+        found: The PVT.
+        classes: Names for its outputs.
+        described: What its input must be like: see `weights.inputs`.
 
     Raises:
         UserError: A model of nobody's table, or a v1 without class token: transformers has none.
@@ -61,29 +73,15 @@ def write_transformers(folder: Path, found: Found, classes: Sequence[str] | None
         state |= renamed(head, naming.outer)
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / "model.safetensors", state, {"format": "pt"})
-    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
-    write_json(folder / "config.json", transformers_config(found, classes))
+    write_json(folder / "preprocessor_config.json", to_transformers(described))
+    write_json(folder / "config.json", transformers_config(found, classes, described["size"]))
 
 
-# As transformers' image processor reads it: the whole image to 224x224, without a crop.
-PREPROCESSOR = {
-    "image_processor_type": "PvtImageProcessor",
-    "do_resize": True,
-    "size": {"height": 224, "width": 224},
-    "resample": 3,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-}
-
-
-def transformers_config(found: Found, classes: Sequence[str] | None) -> dict[str, Any]:
+def transformers_config(found: Found, classes: Sequence[str] | None, side: int) -> dict[str, Any]:
     """The config.json of a model."""
     size = SIZES[found.variants[0]]
     config: dict[str, Any] = {
-        "image_size": trained_size(found) or 224,
+        "image_size": trained_size(found) or side,
         "num_channels": found.in_chans,
         "num_encoder_blocks": 4,
         "depths": list(size.depths),

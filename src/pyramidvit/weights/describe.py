@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backbones import pvt_v1, pvt_v2
+from ..errors import UserError
 from .checkpoint import Checkpoint
 from .load import epsilon_note, name_of
-from .recognise import Found, describe_size, find_pvt, table_grid
+from .recognise import Found, check_config, describe_size, find_pvt, table_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class Description:
         others: Where other weights stand.
         ignored: What a classifier or backbone of this package leaves out: reason to count.
         unknown: Names that nothing explains; loading refuses them.
+        missing: Names that the model has and the file lacks; loading refuses that.
+        contradiction: What a config.json says against it; empty for nothing.
         not_finite: Names of tensors with NaN or infinite numbers; loading refuses them.
         facts: What the file tells of itself.
         notes: What should be known.
@@ -137,6 +141,8 @@ class Description:
     others: tuple[str, ...]
     ignored: dict[str, int]
     unknown: tuple[str, ...]
+    missing: tuple[str, ...]
+    contradiction: str
     not_finite: tuple[str, ...]
     facts: dict[str, str | int | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -163,7 +169,7 @@ def describe_checkpoint(
     if found.naming.source == "transformers":
         notes.append(epsilon_note(checkpoint.config))
     return Description(
-        source="pyramidvit" if checkpoint.record else found.naming.source,
+        source="pyramidvit" if is_ours(checkpoint) else found.naming.source,
         model=name_of(found) if found.variants else describe_size(found.state, found.family),
         task=task,
         head=signs.head if signs else None,
@@ -178,10 +184,16 @@ def describe_checkpoint(
         others=checkpoint.others,
         ignored=dict(Counter(found.outside.values())),
         unknown=found.unknown,
+        missing=missing_names(found),
+        contradiction=contradiction(found, checkpoint),
         not_finite=tuple(n for n, v in found.state.items() if not torch.isfinite(v).all()),
         facts=checkpoint.facts | record_facts(checkpoint.record),
         notes=tuple(notes),
     )
+
+
+def is_ours(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.record) or checkpoint.config.get("library_name") == "pyramidvit"
 
 
 def find_head(state: Mapping[str, Tensor]) -> HeadSigns | None:
@@ -196,6 +208,30 @@ def ends_with(state: Mapping[str, Tensor], name: str) -> Tensor | None:
 def count_classes(signs: HeadSigns, state: Mapping[str, Tensor]) -> int | None:
     bias = ends_with(state, signs.classes)
     return None if bias is None else (bias.numel() - signs.background) // signs.per_class
+
+
+def missing_names(found: Found) -> tuple[str, ...]:
+    """What a whole model of these sizes has and the file lacks; a backbone needs no head."""
+    if not found.variants:
+        return ()
+    name = found.variants[0]
+    with torch.device("meta"):
+        if found.family == "v1":
+            whole = set(pvt_v1.PVTv1Classifier(pvt_v1.SIZES[name]).state_dict())
+        else:
+            whole = set(pvt_v2.PVTv2Classifier(pvt_v2.SIZES[name]).state_dict())
+    for part in (("head.weight", "head.bias"), ("cls_token", "norm.weight", "norm.bias")):
+        if not any(entry in found.state for entry in part):
+            whole -= set(part)
+    return tuple(sorted(whole - set(found.state)))
+
+
+def contradiction(found: Found, checkpoint: Checkpoint) -> str:
+    try:
+        check_config(found, checkpoint.config, checkpoint.where)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def trained_size(found: Found) -> int | None:

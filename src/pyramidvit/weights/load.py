@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..backbones.trunk import Trunk
 from ..errors import UserError
 from .adapt import adapt_channels, resize_table
 from .checkpoint import Checkpoint, read_checkpoint
-from .recognise import Found, describe_size, find_pvt
+from .inputs import to_timm
+from .recognise import Found, check_config, describe_size, find_pvt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def load_weights(
         source: A checkpoint file or directory, what `read_checkpoint` made of one, or a state dict.
         new_head: None starts the head afresh where the file has none, another class count, or
             other `classes`; True always does; False refuses instead.
-        classes: Names of the model's classes, to compare with those that the file names.
+        classes: Names of the model's classes, to compare with those that the file names, if any.
         prefix: Which PVT of a file with several, such as "backbone.".
         ema: Takes the averaged copy of the weights, where the file has both.
 
@@ -75,11 +77,14 @@ def load_weights(
         UserError: No PVT or another model's in the file, a name missing or unexplained, a shape
             that differs, numbers that are not finite, or an unreadable file.
     """
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
     checkpoint = as_checkpoint(source, ema)
-    where = str(source) if isinstance(source, str | Path) else "the state dict"
+    where = checkpoint.where
     own = model.state_dict()
     found = find_pvt(checkpoint.state, where, prefix)
     check_variant(found, find_pvt(own, kind(model)), where, kind(model))
+    check_config(found, checkpoint.config, where)
     if found.unknown:
         raise UserError(f"{where} does not fit: {some(found.unknown)} not known to {kind(model)}")
 
@@ -95,11 +100,11 @@ def load_weights(
         elif name not in own:
             ignored.update(dict.fromkeys(found.places[name], why_unused(name, own, found, where)))
     check_complete(fitted, own, fresh, where, kind(model))
-    check_numbers(fitted, where)
+    check_numbers(fitted, own, where)
 
     model.load_state_dict(fitted, strict=not fresh)
-    if hasattr(model, "class_names") and "head.weight" in fitted:
-        model.class_names = checkpoint.classes  # save_pretrained passes them on
+    if isinstance(model, Trunk) and "head.weight" in fitted:
+        describe_classifier(model, checkpoint, found.num_classes)
     return LoadReport(
         loaded=tuple(name for name in fitted if name not in resized),
         resized=resized,
@@ -109,11 +114,21 @@ def load_weights(
     )
 
 
+def describe_classifier(model: Trunk, checkpoint: Checkpoint, count: int | None) -> None:
+    """Tells a classifier what its checkpoint says of classes and input, for `save_pretrained`."""
+    names = checkpoint.classes
+    model.class_names = names if names is not None and len(names) == count else None
+    if checkpoint.input is not None:
+        model.pretrained_cfg |= to_timm(checkpoint.input, model.in_chans)
+
+
 def as_checkpoint(source: str | Path | Checkpoint | Mapping[str, Tensor], ema: bool) -> Checkpoint:
     if isinstance(source, Checkpoint):
         return source
     if isinstance(source, Mapping):
         return Checkpoint(state=dict(source))
+    if not isinstance(source, str | Path) or not str(source):
+        raise UserError(f"weights must be a path or a state dict, got {source!r}")
     return read_checkpoint(source, ema=ema)
 
 
@@ -156,7 +171,8 @@ def difference(found: Found, target: Found) -> str:
 
 
 def names_differ(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> bool:
-    return theirs is not None and ours is not None and tuple(theirs) != tuple(ours)
+    """Whether outputs mean something else; of a file without names one cannot know."""
+    return ours is not None and (theirs is None or tuple(theirs) != tuple(ours))
 
 
 def fresh_parts(
@@ -182,7 +198,7 @@ def fresh_parts(
     elif count != wanted:
         reason = f"the file has {count} classes, the model {wanted}"
     elif other_classes:
-        reason = "the file's classes have other names"
+        reason = "the file names other classes, or none"
     if reason is None:
         return {}
     if new_head is False:
@@ -242,13 +258,17 @@ def check_complete(
             )
 
 
-def check_numbers(state: Mapping[str, Tensor], where: str) -> None:
-    """Refuses weights that no model can compute with."""
+def check_numbers(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> None:
+    """Refuses weights that no model can compute with, or not in the model's number format."""
     for name, value in state.items():
         if not value.is_floating_point():
             raise UserError(f"{where}: {name} holds {value.dtype} numbers, which are no weights")
-        if not value.is_meta and not torch.isfinite(value).all():
+        if value.is_meta:
+            continue
+        if not torch.isfinite(value).all():
             raise UserError(f"{where}: {name} holds numbers that are not finite")
+        if not torch.isfinite(value.to(own[name].dtype)).all():
+            raise UserError(f"{where}: {name} holds numbers too large for {own[name].dtype}")
 
 
 def notes_on(found: Found, checkpoint: Checkpoint) -> list[str]:

@@ -2,7 +2,7 @@
 
 Our own names are the official ones. A row pairs an official name with a foreign one; in it
 {i} is a stage from 1, {s} the same stage from 0, {b} a block from 0, {n} the same block from 1,
-{p} "weight" or "bias", {rest} anything. The first row that fits holds.
+{p} "weight" or "bias". The first row that fits holds.
 
 Where two libraries cut a matrix differently, a name in brackets stands for the part: kv[0] and
 kv[1] are the key and value rows of `attn.kv`, qkv holds the rows of `attn.q` and `attn.kv`.
@@ -38,6 +38,11 @@ class Naming:
     outer: tuple[Row, ...] = field(default=())
 
 
+BLOCK_PARTS = (
+    *("norm1", "norm2", "attn.q", "attn.kv", "attn.proj", "attn.sr", "attn.norm"),
+    *("mlp.fc1", "mlp.fc2", "mlp.dwconv.dwconv"),
+)
+
 # classification/pvt.py and pvt_v2.py of the reference; its detection and segmentation files too.
 OFFICIAL = Naming(
     source="official",
@@ -48,7 +53,7 @@ OFFICIAL = Naming(
             (f"{name}.{{p}}", f"{name}.{{p}}")
             for name in ("patch_embed{i}.proj", "patch_embed{i}.norm")
         ),
-        ("block{i}.{b}.{rest}", "block{i}.{b}.{rest}"),
+        *((f"block{{i}}.{{b}}.{part}.{{p}}",) * 2 for part in BLOCK_PARTS),
         ("pos_embed{i}", "pos_embed{i}"),
         ("norm{i}.{p}", "norm{i}.{p}"),
         ("cls_token", "cls_token"),
@@ -59,10 +64,16 @@ OFFICIAL = Naming(
 
 # timm/models/pvt_v2.py; timm has no v1.
 TIMM_ROWS: tuple[Row, ...] = (
-    ("patch_embed1.{rest}", "patch_embed.{rest}"),
-    ("patch_embed{i}.{rest}", "stages.{s}.downsample.{rest}"),
+    *((f"patch_embed1.{part}.{{p}}", f"patch_embed.{part}.{{p}}") for part in ("proj", "norm")),
+    *(
+        (f"patch_embed{{i}}.{part}.{{p}}", f"stages.{{s}}.downsample.{part}.{{p}}")
+        for part in ("proj", "norm")
+    ),
+    *(
+        (f"block{{i}}.{{b}}.{part}.{{p}}", f"stages.{{s}}.blocks.{{b}}.{part}.{{p}}")
+        for part in BLOCK_PARTS[:-1]
+    ),
     ("block{i}.{b}.mlp.dwconv.dwconv.{p}", "stages.{s}.blocks.{b}.mlp.dwconv.{p}"),
-    ("block{i}.{b}.{rest}", "stages.{s}.blocks.{b}.{rest}"),
     ("norm{i}.{p}", "stages.{s}.norm.{p}"),
     ("head.{p}", "head.{p}"),
 )
@@ -186,7 +197,6 @@ PLACEHOLDERS = {
     "{b}": r"(?P<b>\d{1,3})",
     "{n}": r"(?P<n>[1-9]\d{0,2})",
     "{p}": r"(?P<p>weight|bias)",
-    "{rest}": r"(?P<rest>.+)",
 }
 
 

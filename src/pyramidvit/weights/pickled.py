@@ -10,7 +10,7 @@ import math
 import pickletools
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,6 +71,7 @@ PLAIN = (
     *(f"torch.{kind}" for kind in ("float16", "float32", "float64", "bfloat16", "int64", "int32")),
 )
 KNOWN = {*INERT, *PLAIN}
+PROTOCOL_4 = "pickle protocol 4, which torch.save does not use by itself"
 LEGACY_PICKLES = 5  # of torch's older format: magic number, protocol, system, content, storages
 
 
@@ -80,7 +81,7 @@ def read_pickled(path: Path) -> Any:
     Raises:
         UserError: Damaged, or it asks for a name outside `KNOWN`.
     """
-    foreign = sorted(imported_names(path) - KNOWN)
+    foreign = sorted(imported_names(path) - KNOWN, key=lambda name: (name == PROTOCOL_4, name))
     if foreign:
         raise UserError(
             f"{path} was refused: it asks for {', '.join(foreign[:3])}; weights are loaded without"
@@ -88,10 +89,30 @@ def read_pickled(path: Path) -> Any:
         )
     try:
         with torch.serialization.safe_globals([(Inert, name) for name in INERT]):
-            # Mapped, no tensor reaches beyond the file, whatever sizes the file claims.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+            if is_zip(path):  # mapped, no tensor reaches beyond the file, whatever it claims
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location=prefilled(path), weights_only=True)
     except Exception as error:  # a damaged file can fail anywhere in the reader
         raise unreadable(path, error) from error
+
+
+def prefilled(path: Path) -> Callable[[Any, str], Any]:
+    """Looks at memory that the older format's reader is about to fill.
+
+    There may not be more of it than the file is long, and what the file then leaves unfilled must
+    not be what lay there before: it becomes NaN.
+    """
+    left = path.stat().st_size
+
+    def look(storage: Any, _place: str) -> Any:  # a torch.UntypedStorage
+        nonlocal left
+        left -= storage.nbytes()
+        if left < 0:
+            raise ValueError("it claims more numbers than it holds")
+        storage.fill_(255)
+        return storage
+
+    return look
 
 
 def is_zip(path: Path) -> bool:
@@ -121,6 +142,8 @@ def imported_names(path: Path) -> set[str]:
 def pickle_in_zip(file: IO[bytes]) -> IO[bytes]:
     """The one pickle inside torch's archive."""
     with zipfile.ZipFile(file) as archive:
+        if any("/code/" in name for name in archive.namelist()):
+            raise UserError("it is a scripted program of torch.jit: save the model's state dict")
         packed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
         if packed:  # torch never compresses; a small file could swell until the memory is full
             raise UserError(f"its entry {packed[0]} is compressed")
@@ -141,7 +164,7 @@ def names_in_pickle(file: IO[bytes]) -> Iterator[str]:
             yield f"{IMPORT_MAPPING.get(module, module)}.{name}"
         elif instruction.name == "STACK_GLOBAL":
             name = ".".join(texts[-2:])
-            yield f"{name} by pickle protocol 4" if name in KNOWN else name
+            yield PROTOCOL_4 if name in KNOWN else name
         elif instruction.name in ("EXT1", "EXT2", "EXT4"):
             yield f"the extension {argument}"
         elif isinstance(argument, str):
@@ -149,18 +172,20 @@ def names_in_pickle(file: IO[bytes]) -> Iterator[str]:
         elif instruction.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             memo[len(memo) if argument is None else argument] = texts[-1] if texts else ""
         elif instruction.name in ("BINGET", "LONG_BINGET"):
-            texts = [*texts[-1:], memo.get(argument, "")]
+            texts = [*texts[-1:], memo.get(argument or 0, "")]
 
 
 def owned_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Copies of tensors that the file truly holds, apart from the file.
 
     Raises:
-        UserError: Something else than plain tensors, or more numbers than the file has bytes for.
+        UserError: Something else than plain tensors, more numbers than the file has bytes for, or a
+            name that cannot be printed.
     """
     left = 2 * path.stat().st_size  # tied weights stand once in the file and twice in the dict
     owned = {}
     for name, tensor in state.items():
+        check_name(name, path)
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise UserError(f"{path}: the state dict's entry {name!r} is not a tensor")
         left -= math.prod(tensor.shape) * tensor.element_size()  # torch's own product can overflow
@@ -168,6 +193,12 @@ def owned_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: {name} claims more numbers than the file holds")
         owned[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
     return owned
+
+
+def check_name(name: str, path: Path) -> None:
+    """Refuses a parameter's name that could not stand in a message or on a terminal."""
+    if not name.isprintable():
+        raise UserError(f"{path}: the name {name[:50]!r} holds characters that cannot be printed")
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

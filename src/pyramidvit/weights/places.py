@@ -23,6 +23,8 @@ def find_weights(source: str | Path | bool, model: str | None = None) -> Path:
     Raises:
         UserError: There is nothing of that name, or it cannot be downloaded.
     """
+    if not isinstance(source, str | Path | bool) or source == "":
+        raise UserError(f"weights must be named by a path or a name, got {source!r}")
     if isinstance(source, bool):
         if not source or model is None:
             raise UserError(f"pretrained must be True, a path or a name, got {source}")
@@ -38,15 +40,21 @@ def find_weights(source: str | Path | bool, model: str | None = None) -> Path:
             return fetch(published)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", asked) and not asked.endswith(FILE_ENDINGS):
         return fetch_hub(asked)
+    raise not_found(source)
+
+
+def not_found(source: str | Path) -> UserError:
+    """What to say where nothing bears a name."""
+    name = str(source)
     if name.startswith(("http://", "https://")):
-        raise UserError(f"{name}: download the file first, then give its path")
+        return UserError(f"{name}: download the file first, then give its path")
     names = [published.name for published in CATALOG]
     by_name = (
         f"; {Path(name).stem} without an ending is fetched" if Path(name).stem in names else ""
     )
     if isinstance(source, Path) or name.endswith(FILE_ENDINGS) or "/" in name:
-        raise UserError(f"no such checkpoint: {name}{by_name}")
-    raise UserError(
+        return UserError(f"no such checkpoint: {name}{by_name}")
+    return UserError(
         f"no such checkpoint: {name}; nearest published: {nearest(name, names)}"
         " (pvt models --weights lists all)"
     )

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from ..errors import UserError
 from .names import NAMINGS, Naming, join_parts, rename, turned
 
 Size = pvt_v1.PVTv1Size | pvt_v2.PVTv2Size
+MAX_DIMS = 5  # of no parameter; torch cannot even look at a tensor of more than 64
 SIZES: dict[str, Size] = {**pvt_v1.SIZES, **pvt_v2.SIZES}
 
 
@@ -43,7 +45,10 @@ class Found:
     @property
     def num_classes(self) -> int | None:
         """Width of the classifier; None without one."""
-        return count_rows(self.state["head.bias"]) if "head.bias" in self.state else None
+        for name in ("head.weight", "head.bias"):  # one without the other is missing, not absent
+            if name in self.state:
+                return count_rows(self.state[name])
+        return None
 
     @property
     def in_chans(self) -> int:
@@ -74,6 +79,7 @@ def find_pvt(state: Mapping[str, Tensor], where: str, prefix: str | None = None)
         prefixes = ", ".join(repr(f.prefix) for f in found)
         raise UserError(
             f"{where} holds {len(found)} PVTs: say which with prefix=, one of {prefixes}"
+            " (pvt convert --prefix writes one of them apart)"
         )
     return found[0]
 
@@ -115,7 +121,7 @@ def read_as(state: Mapping[str, Tensor], naming: Naming, prefix: str) -> Found |
         ours = rename(key.removeprefix(prefix), rows) if key.startswith(prefix) else None
         if ours is None and outer and key.startswith(parent):
             ours = rename(key.removeprefix(parent), outer)
-        if ours is not None and ours not in renamed:
+        if ours is not None and ours not in renamed and state[key].ndim <= MAX_DIMS:
             renamed[ours] = key
         elif (reason := why_outside(key, prefix)) is not None:
             outside[key] = reason
@@ -208,6 +214,37 @@ def expected_shape(size: Size, index: int) -> tuple[int, int, int, int, bool]:
         1 if linear else size.sr_ratios[index],
         linear,
     )
+
+
+def check_config(found: Found, config: Mapping[str, Any], where: str) -> None:
+    """Refuses a config.json that asks for what shapes do not show and no published model has.
+
+    Raises:
+        UserError: Naming the key, what it says, and what it must be.
+    """
+    if len(found.variants) != 1 or not config:
+        return
+    name, size = found.variants[0], SIZES[found.variants[0]]
+    wanted: dict[str, Any] = {
+        "hidden_act": "gelu",
+        "qkv_bias": True,
+        "strides": [4, 2, 2, 2],
+        "patch_sizes": [4, 2, 2, 2] if found.family == "v1" else [7, 3, 3, 3],
+        "num_attention_heads": list(size.num_heads),
+    }
+    said = dict(config)
+    ours = config.get("size")  # in a directory of our own save_pretrained
+    if isinstance(ours, Mapping):
+        said["num_attention_heads"] = ours.get("num_heads")
+    epsilon = said.get("layer_norm_eps", 1e-6)
+    if not isinstance(epsilon, int | float) or not 1e-7 <= epsilon <= 1.01e-5:
+        wanted["layer_norm_eps"] = 1e-6
+    for key, value in wanted.items():
+        if key in said and said[key] != value:
+            raise UserError(
+                f"{where}: config.json says {key} {said[key]}, and {name} has {value}: these"
+                " weights would compute something else here"
+            )
 
 
 def describe_size(state: Mapping[str, Tensor], family: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, one_line
+from .pickled import check_name
 
 MAX_HEADER = 10_000_000  # bytes; the largest PVT needs about 150,000
 MAX_JSON = 10_000_000
@@ -26,8 +27,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file, and the texts in its header.
 
     Raises:
-        UserError: Damaged, a name twice in the header, a header of absurd size, or numbers that are
-            none of `NUMBERS`.
+        UserError: Damaged, a name twice in the header, a header of absurd size, numbers that are
+            none of `NUMBERS`, or a name that cannot be printed.
     """
     metadata = read_header(path)
     try:
@@ -36,6 +37,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # the library has several kinds of refusal
         raise UserError(f"{path} is not a readable safetensors file: {one_line(error)}") from error
     for name, value in state.items():
+        check_name(name, path)
         if value.dtype not in NUMBERS:
             raise UserError(f"{path}: {name} holds {value.dtype} numbers, which are not read here")
     return state, metadata
