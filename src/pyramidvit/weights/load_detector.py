@@ -63,7 +63,7 @@ def load_detector(
             raise UserError(f"{where} does not fit {kind(model)}: {next(iter(fresh.values()))}")
     kept = {name: value for name, value in rest.items() if name not in fresh}
     check_complete(kept, heads, fresh, where, kind(model))
-    check_numbers(kept, where)
+    check_numbers(kept, heads, where)
 
     backbone = model.get_submodule("backbone")
     report = load_weights(backbone, checkpoint)  # the last that can fail, and it is all or nothing
