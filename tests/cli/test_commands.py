@@ -172,9 +172,9 @@ def test_models_are_listed_as_table_and_as_json(pvt: Command) -> None:
 
 
 def test_a_short_demo_runs_through(pvt: Command, tmp_path: Path) -> None:
-    done = pvt("demo", "--epochs", "1", "--output", "shown")
+    done = pvt("demo", "classification", "--epochs", "1", "--output", "shown")
     assert done.returncode == 0, done.stderr
     for name in ("run/samples.png", "run/curves.png", "run/confusion.png", "run/predictions.png"):
-        assert (tmp_path / "shown" / name).is_file()
-        assert name in done.stdout
-    assert len(list((tmp_path / "shown" / "predictions").glob("*.jpg"))) == 12
+        assert (tmp_path / "shown" / "classification" / name).is_file()
+        assert f"classification/{name}" in done.stdout
+    assert len(list((tmp_path / "shown" / "classification" / "predictions").glob("*.jpg"))) == 12

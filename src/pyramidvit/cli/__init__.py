@@ -18,9 +18,9 @@ class Verb:
 
 
 VERBS = {
-    "train": Verb("train a model", "pvt train --data photos/ --model pvt_v2_b0 --epochs 20"),
+    "train": Verb("train a classifier or a detector", "pvt train --data photos/ --model pvt_v2_b0 --epochs 20"),
     "evaluate": Verb("score a checkpoint", "pvt evaluate best.safetensors --data photos/"),
-    "predict": Verb("classify pictures", "pvt predict best.safetensors holiday.jpg pictures/"),
+    "predict": Verb("classify pictures or find objects", "pvt predict best.safetensors holiday.jpg pictures/"),
     "embed": Verb(
         "write pictures' features", "pvt embed best.safetensors pictures/ --output features.parquet"
     ),
@@ -29,7 +29,7 @@ VERBS = {
     "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
     "data": Verb("check data and draw samples", "pvt data check photos/"),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
-    "demo": Verb("train, evaluate and predict on handwritten digits", "pvt demo"),
+    "demo": Verb("train, evaluate and predict on real digits", "pvt demo"),
 }
 
 HELP = """usage: pvt VERB [options]

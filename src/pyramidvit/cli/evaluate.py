@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..data.source import DataSet
     from .tasks import Opened
 
-DESCRIPTION = """Scores a checkpoint: top-1, top-5, accuracy of each class, confusion matrix."""
+DESCRIPTION = """Scores a checkpoint. A classifier: top-1, top-5, accuracy of each class, confusion
+matrix. A detector: COCO's and PASCAL VOC's average precision, and per class."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What `pvt train` must know of a task before anything heavy is imported."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import UserError
 from ..options import TrainOptions, is_embedded
 from ..tasks.classification import config as classification
 from ..tasks.detection import config as detection
@@ -71,7 +73,14 @@ KINDS = {
 
 
 def kind_of(model: str | None) -> Kind:
-    """The task follows from the model; a name that is no detector's is taken for a classifier."""
+    """The task follows from the model; a name that is no detector's is taken for a classifier.
+
+    Raises:
+        UserError: It looks like a detector's with a slip in it.
+    """
+    slip = difflib.get_close_matches(model or "", detection.DETECTORS, n=1, cutoff=0.75)
+    if slip and model not in detection.DETECTORS:
+        raise UserError(f"unknown model {model}; nearest: {slip[0]}")
     return KINDS["detection" if model in detection.DETECTORS else "classification"]
 
 

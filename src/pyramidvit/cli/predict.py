@@ -14,8 +14,9 @@ from .arguments import build_parser, parse, to_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-DESCRIPTION = """Classifies pictures: files, folders (with all below them) and quoted patterns.
-Writes results.jsonl, a line a picture, and the pictures with their best classes drawn below."""
+DESCRIPTION = """Classifies pictures, or finds objects in them: files, folders (with all below
+them) and quoted patterns. Writes results.jsonl, a line a picture, and the pictures with what was
+found drawn in or below them."""
 
 
 @dataclass(frozen=True, kw_only=True)
