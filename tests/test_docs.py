@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 import pyramidvit
 from pyramidvit.cli import VERBS
 from pyramidvit.cli.arguments import option_names, parse
+from pyramidvit.cli.kinds import kind_of, named_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,9 +61,11 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 EXAMPLES = [Command(f"pvt {name}", tuple(shlex.split(v.example)[1:])) for name, v in VERBS.items()]
 
 
-def parser_of(verb: str) -> ArgumentParser:
-    """The parser of a verb, without running it."""
-    parser = importlib.import_module(f"pyramidvit.cli.{verb}").make_parser()
+def parser_of(verb: str, arguments: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of a verb, without running it; that of `train` depends on the model."""
+    module = importlib.import_module(f"pyramidvit.cli.{verb}")
+    kinds = (kind_of(named_model(arguments)),) if verb == "train" else ()
+    parser = module.make_parser(*kinds)
     assert isinstance(parser, ArgumentParser)
     return parser
 
@@ -89,7 +92,7 @@ def test_a_shown_command_is_understood(command: Command, monkeypatch: pytest.Mon
     monkeypatch.chdir(ROOT)  # commands name the recipes from here
     verb, *arguments = command.words
     assert verb in VERBS
-    parse(parser_of(verb), arguments)
+    parse(parser_of(verb, arguments), arguments)
 
 
 @pytest.mark.parametrize("verb", VERBS)

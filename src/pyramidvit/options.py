@@ -30,7 +30,7 @@ class TrainOptions:
         schedule: "cosine" from `lr` to `min_lr`, or "step": a tenth from each of `lr_drops` on.
         lr_drops: Epochs after which the learning rate drops to a tenth, with schedule step.
         warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's, on the weights that `decay` says.
         decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
             "not_norms" (all whose names do not contain norm).
         layer_decay: Factor on the learning rate from each layer to the one before it, so that

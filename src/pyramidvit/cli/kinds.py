@@ -1,6 +1,7 @@
 """What `pvt train` must know of a task before anything heavy is imported."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def kind_of(model: str | None) -> Kind:
 def named_model(arguments: Sequence[str]) -> str | None:
     """The model that a command line names, itself or in the YAML file of `--config`."""
     named = None
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*arguments, ""]):
         key, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and not equals:
             value = following
