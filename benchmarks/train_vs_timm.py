@@ -52,7 +52,7 @@ def train(options: ClassificationOptions, side: str, folder: Path) -> list[dict[
     task = CLASSIFICATION
     if side == "timm":
         task = replace(CLASSIFICATION, build_model=timm_model)
-    data = load_data(options.data, seed=options.seed, held_out=options.held_out)
+    data = load_data("classification", options.data, seed=options.seed, held_out=options.held_out)
     fabric = build_fabric(options.device, options.devices, options.precision)
     run = build_run(task, options, data, fabric, Reporter())
     run.folder = make_folder(str(folder / side), "", "")
