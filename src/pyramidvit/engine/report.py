@@ -35,7 +35,7 @@ class Reporter:
 
     def say(self, key: str, text: str) -> None:
         """Prints "key   text"."""
-        line = printable(f"{key:<{KEY_WIDTH}}{text}")
+        line = printable(f"{key:<{KEY_WIDTH - 1}} {text}")
         self.console.print(f" {line}", markup=False)
         self.write(line)
 

@@ -99,7 +99,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "scenes": {
         "model": "mask_rcnn",
         "epochs": 12,
-        "batch_size": 16,
+        "batch_size": 8,
         "lr": 1e-3,
         "warmup": 1.0,
         "short_side": 128,
