@@ -20,7 +20,7 @@ result on others, predicts some of them, and shows where the pictures are.
   classification  pvt_v2_b0 on single digits; about two minutes on two cores
   detection       the same, and from its weights Mask R-CNN on scenes of digits, with boxes
                   and masks; about a quarter of an hour
-  all             classification, and a short version of detection; about seven minutes"""
+  all             classification, and a short version of detection; about six minutes"""
 
 What = Literal["classification", "detection", "all"]
 SHORT, FULL = 1, 3  # epochs of the detector
