@@ -33,23 +33,33 @@ class Classes:
 
     Attributes:
         names: What people call each class.
-        ids: The identifiers that the data uses: folder names, category numbers.
+        ids: The identifiers that the data uses: folder names, category numbers, values in a map.
+        colours: Red, green and blue from 0 to 255 of each class, where the data names colours.
     """
 
     names: tuple[str, ...]
     ids: tuple[int | str, ...]
+    colours: tuple[tuple[int, int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def to_records(self) -> list[dict[str, int | str]]:
-        """Plain records for JSON: [{"id": ..., "name": ...}, ...]."""
-        return [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]
+    def to_records(self) -> list[dict[str, Any]]:
+        """Plain records for JSON: [{"id": ..., "name": ...}, ...], with "colour" if any."""
+        records: list[dict[str, Any]] = [
+            {"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)
+        ]
+        for record, colour in zip(records, self.colours, strict=False):
+            record["colour"] = list(colour)
+        return records
 
     @classmethod
     def from_records(cls, records: Sequence[Mapping[str, Any]]) -> Classes:
+        named = [r["colour"] for r in records if "colour" in r]
         return cls(
-            names=tuple(str(r["name"]) for r in records), ids=tuple(r["id"] for r in records)
+            names=tuple(str(r["name"]) for r in records),
+            ids=tuple(r["id"] for r in records),
+            colours=tuple((int(r), int(g), int(b)) for r, g, b in named),
         )
 
 
@@ -154,6 +164,31 @@ class DetectionPrediction(Movable):
     labels: Tensor
     scores: Tensor
     masks: Masks | None = None
+
+
+UNLABELLED = -1  # in a map of labels: nothing is known of this pixel, and nothing counts there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationTarget(Movable):
+    """What the annotation says of every pixel of an image, in the frame of that image.
+
+    Attributes:
+        labels: int16 [H, W], numbers of classes, or UNLABELLED.
+    """
+
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationPrediction(Movable):
+    """What a segmenter says of every pixel of an image, in the frame of the file.
+
+    Attributes:
+        labels: [H, W], numbers of classes; uint8 up to 255 classes, else int16.
+    """
+
+    labels: Tensor
 
 
 T = TypeVar("T", bound=Movable)  # a task's target

@@ -9,7 +9,7 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from .structures import Batch, Classes, Sample
+from .structures import Batch, Classes, Origin, Sample
 
 
 class Metrics(Protocol):
@@ -26,6 +26,49 @@ class Metrics(Protocol):
     def merge(self, states: Sequence[Any]) -> None: ...
 
     def compute(self) -> dict[str, float]: ...
+
+
+class ResultFiles(Protocol):
+    """Files that grow by a prediction at a time, beside the JSON lines that every task has."""
+
+    def add(self, origin: Origin, prediction: Any) -> dict[str, Any]:
+        """Takes a prediction; returns what its JSON line is to say of the files."""
+        ...
+
+    def close(self) -> list[Path]:
+        """Writes what is left; returns the paths of whatever is there for all pictures together."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """How a large picture is cut into windows that are looked at one by one.
+
+    Attributes:
+        side: Of a window, in pixels of the file.
+        overlap: Share of a side, from 0 to below 1, that neighbours have in common.
+    """
+
+    side: int
+    overlap: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """How often and in which sizes an image is looked at when it is scored.
+
+    Attributes:
+        window: Side in pixels of the square windows that the prepared image is cut into, whose
+            answers are averaged; 0 looks at it whole.
+        overlap: Share of a window, from 0 to below 1, that neighbours have in common.
+        scales: Sizes, as shares of the prepared image's, whose answers are averaged.
+        flip: Averages with the answers for the mirrored image.
+    """
+
+    window: int = 0
+    overlap: float = 1 / 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
 
 
 Loss = Callable[[Any, Batch[Any]], dict[str, Tensor]]
@@ -64,6 +107,13 @@ class Task:
         show_target: (image [C, H, W], target, classes, input record) to a small picture.
         draw: (picture, prediction, classes) to a picture that shows the prediction.
         report: (metrics, classes, folder) writes tables and plots, and returns their paths.
+        formats: Names of the result files that can be asked of a prediction.
+        open_results: (folder, classes, some of these names) to files that predictions are added to;
+            None where a task has only the JSON lines.
+        predict_tiled: (network, sample with a picture, input record, tiling) to a prediction, of a
+            picture too large to be looked at whole; None where a task cannot.
+        look_again: (network, looks) to a network that averages over several looks at its images;
+            None where a task cannot.
     """
 
     name: str
@@ -90,3 +140,7 @@ class Task:
     show_target: Callable[[Tensor, Any, Classes, dict[str, Any]], Shown]
     draw: Callable[[Image, Any, Classes], Image]
     report: Callable[[Any, Classes, Path], list[Path]]
+    formats: tuple[str, ...] = ()
+    open_results: Callable[[Path, Classes, Sequence[str]], ResultFiles] | None = None
+    predict_tiled: Callable[[nn.Module, Sample[Any], dict[str, Any], Tiling], Any] | None = None
+    look_again: Callable[[nn.Module, Looks], nn.Module] | None = None
