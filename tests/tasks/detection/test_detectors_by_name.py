@@ -9,6 +9,7 @@ import torch
 
 from foreign import assert_bits
 from pyramidvit import create_model, list_heads, list_models
+from pyramidvit.cli.models import say_heads
 from pyramidvit.errors import UserError
 from pyramidvit.tasks.detection.config import DETECTORS
 from pyramidvit.tasks.detection.detectors import SingleStageDetector, TwoStageDetector
@@ -20,6 +21,13 @@ def test_heads_are_listed_apart_from_backbones() -> None:
     assert set(DETECTORS) <= set(list_heads())
     assert list_heads("*_rcnn") == ["faster_rcnn", "mask_rcnn"]
     assert not set(list_heads()) & set(list_models())
+
+
+def test_pvt_models_says_what_else_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    say_heads()
+    said = capsys.readouterr().out
+    assert said.startswith("on any of them: retinanet, faster_rcnn, mask_rcnn")
+    assert "pvt train --model retinanet --backbone NAME" in said
 
 
 @pytest.mark.parametrize("backbone", list_models())

@@ -194,7 +194,7 @@ def read_target(
         boxes=boxes * scale,
         labels=labels - 1,
         crowd=torch.zeros_like(labels, dtype=torch.bool) if crowd is None else crowd.bool(),
-        masks=None if masks is None else encode_masks(masks),
+        masks=None if masks is None else encode_masks(masks).to(boxes.device),
     )
 
 
