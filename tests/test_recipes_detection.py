@@ -18,7 +18,7 @@ from pyramidvit.tasks.detection.config import (
     check_options,
     recipe_changes,
 )
-from pyramidvit.tasks.detection.model import DROP_PATH_RATES
+from pyramidvit.tasks.detection.trunk import DROP_PATH_RATES
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "detection"
 FILES = sorted(FOLDER.glob("*"))

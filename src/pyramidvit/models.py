@@ -39,9 +39,10 @@ class Heads(NamedTuple):
 
 def heads_of_tasks() -> tuple[Heads, ...]:
     """All heads, a row a task; imported here, since tasks import this module."""
-    from .tasks.detection.model import BUILDERS, build_detector
+    from .tasks.detection.model import build_detector
+    from .tasks.detection.table import HEADS
 
-    return (Heads(BUILDERS, build_detector, load_detector, 80),)  # COCO
+    return (Heads(HEADS, build_detector, load_detector, 80),)  # COCO
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -20,7 +20,7 @@ from pyramidvit.structures import (
 )
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.metrics import DetectionMetrics
-from pyramidvit.tasks.detection.model import BUILDERS
+from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.outputs import network_inputs
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 

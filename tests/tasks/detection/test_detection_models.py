@@ -14,7 +14,8 @@ from pyramidvit.errors import UserError
 from pyramidvit.ops.masks import decode_masks, encode_masks
 from pyramidvit.structures import Batch, DetectionTarget, Origin, Sample, collate
 from pyramidvit.tasks.detection.loss import loss
-from pyramidvit.tasks.detection.model import BUILDERS, build_detector
+from pyramidvit.tasks.detection.model import build_detector
+from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.outputs import (
     Decoding,
     RegionDetections,

@@ -12,8 +12,8 @@ from ...weights.load_detector import load_detector
 from ...weights.places import find_weights
 from .config import DetectionOptions
 from .model import build_detector
-from .outputs import Decoding, DenseOutputs, RegionDetections, RegionOutputs, network_inputs
-from .postprocess import detect_dense
+from .outputs import Decoding, RegionDetections, network_inputs
+from .table import detect
 
 log = logging.getLogger(__name__)
 
@@ -68,21 +68,18 @@ def rebuild(record: dict[str, Any], drop_path_rate: float | None = None) -> nn.M
     )
 
 
-def forward(
-    model: nn.Module, batch: Batch[DetectionTarget], learn: bool
-) -> DenseOutputs | RegionOutputs | RegionDetections:
+def forward(model: nn.Module, batch: Batch[DetectionTarget], learn: bool) -> Any:
     """Outputs to learn from, or detections.
 
     A two-stage detector chooses detections itself, since it draws masks for them; those of the
     others are chosen here.
     """
-    outputs: DenseOutputs | RegionOutputs | RegionDetections
     outputs = model(batch.images, **network_inputs(batch, learn=learn))
-    if not learn and isinstance(outputs, DenseOutputs):
-        decoding = model.decoding
-        assert isinstance(decoding, Decoding)
-        return RegionDetections(detect_dense(outputs, batch.sizes, decoding), None)
-    return outputs
+    if learn or isinstance(outputs, RegionDetections):
+        return outputs
+    decoding = model.decoding
+    assert isinstance(decoding, Decoding)
+    return detect(outputs, batch.sizes, decoding)
 
 
 def frozen(options: DetectionOptions, model: nn.Module) -> set[str]:
