@@ -7,9 +7,9 @@ from typing import Any, Literal
 from .. import __version__
 from ..errors import UserError
 from ..structures import Classes
+from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
 from ..tasks.detection.config import DetectionOptions
 from ..tasks.detection.foreign import describe_file, holds_detector
-from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
 from ..tasks.detection.network import rebuild
 from ..tasks.detection.task import DETECTION
 from ..weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint

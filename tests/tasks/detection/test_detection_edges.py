@@ -20,8 +20,8 @@ from pyramidvit.structures import (
 )
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.metrics import DetectionMetrics
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.outputs import network_inputs
+from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 
 SIDE = 32

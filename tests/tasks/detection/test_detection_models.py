@@ -15,7 +15,6 @@ from pyramidvit.ops.masks import decode_masks, encode_masks
 from pyramidvit.structures import Batch, DetectionTarget, Origin, Sample, collate
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.model import build_detector
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.outputs import (
     Decoding,
     RegionDetections,
@@ -23,6 +22,7 @@ from pyramidvit.tasks.detection.outputs import (
     network_inputs,
 )
 from pyramidvit.tasks.detection.postprocess import postprocess
+from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 
 HEADS = tuple(BUILDERS)
 LIGHT: dict[str, dict[str, Any]] = {  # quick ones

@@ -12,9 +12,9 @@ from torch import Tensor
 from dense_golden import DTYPES, TOLERANCES, DenseGolden, to_map
 from pyramidvit.ops.masks import decode_masks, mask_areas
 from pyramidvit.ops.regions import pool_regions
+from pyramidvit.tasks.detection.baseline_losses import mask_losses, proposal_losses, region_losses
 from pyramidvit.tasks.detection.detectors import TwoStageDetector
 from pyramidvit.tasks.detection.heads.rpn import propose
-from pyramidvit.tasks.detection.baseline_losses import mask_losses, proposal_losses, region_losses
 from pyramidvit.tasks.detection.model import build_detector
 from pyramidvit.tasks.detection.outputs import network_inputs, truths_of
 from pyramidvit.tasks.detection.postprocess import postprocess

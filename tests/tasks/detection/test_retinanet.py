@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dense_golden import DTYPES, TOLERANCES, DenseGolden, to_map
-from pyramidvit.tasks.detection.detectors import SingleStageDetector
 from pyramidvit.tasks.detection.baseline_losses import retinanet_losses
+from pyramidvit.tasks.detection.detectors import SingleStageDetector
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.model import build_detector
 from pyramidvit.tasks.detection.outputs import network_inputs, truths_of

@@ -14,10 +14,10 @@ from torchvision.ops import MultiScaleRoIAlign
 from pyramidvit import TorchvisionDetector, create_model
 from pyramidvit.errors import UserError
 from pyramidvit.ops.masks import decode_masks, encode_masks
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.network import forward
 from pyramidvit.tasks.detection.outputs import Decoding
 from pyramidvit.tasks.detection.postprocess import postprocess
+from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 
 HEADS = tuple(BUILDERS)
 SIZES = ((50, 70), (40, 33))  # (H, W)

@@ -23,9 +23,7 @@ from .outputs import DenseOutputs, RegionOutputs, Regions, Sizes, Truth, truths_
 LevelLosses = list[tuple[Tensor, Tensor]]  # for each level (classes, boxes), both scalar
 
 
-def retinanet_terms(
-    outputs: DenseOutputs, batch: Batch[DetectionTarget]
-) -> dict[str, Tensor]:
+def retinanet_terms(outputs: DenseOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
     """The loss terms of RetinaNet: `classes` and `boxes`."""
     levels = retinanet_losses(outputs, truths_of(batch.targets), batch.sizes)
     return summed(levels, "classes", "boxes")

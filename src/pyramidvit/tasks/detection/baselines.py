@@ -14,6 +14,7 @@ from .heads.rpn import RPNHead
 from .outputs import PUBLISHED, Decoding
 from .trunk import build_backbone
 
+
 def build_retinanet(
     backbone: str,
     num_classes: int,
@@ -54,6 +55,7 @@ def build_mask_rcnn(
     width: int = 256,
     hidden: int = 1024,
     anchor_scale: float = 8.0,
+    candidates: int = 1000,
     proposals: int = 1000,
     region_samples: int = 512,
     low_quality: float | None = 0.5,
@@ -70,6 +72,7 @@ def build_mask_rcnn(
         width: Channels of pyramid and heads.
         hidden: Width of the hidden layers that classify regions.
         anchor_scale: Side of the square anchor, in strides; less for small objects.
+        candidates: Anchors of a level that proposals are chosen from; twice as many in training.
         proposals: Regions an image.
         region_samples: How many of them an image are learnt from at a time.
         low_quality: Least overlap for which an object also takes the best region that it has.
@@ -87,6 +90,7 @@ def build_mask_rcnn(
             MaskHead(num_classes, width) if masks else None,
             (4, 8, 16, 32),
         ),
+        candidates=candidates,
         proposals=proposals,
         region_samples=region_samples,
         low_quality=low_quality,

@@ -33,7 +33,9 @@ class DetectionOptions(TrainOptions):
         width: Channels of the feature pyramid and the heads; published: 256.
         hidden: Width of the layers that classify regions; published: 1024.
         anchor_scale: Side of the smallest square anchor, in strides; 0 takes the published one.
-        proposals: Regions an image that a two-stage detector looks at.
+        candidates: Anchors of a level that a two-stage detector proposes regions from; in training
+            twice as many.
+        proposals: Regions an image that it looks at.
         region_samples: How many of them an image it learns from at a time.
         score_threshold: Score that detections must be above.
         nms_threshold: IoU above which the better of two boxes of a class hides the other.
@@ -59,6 +61,7 @@ class DetectionOptions(TrainOptions):
     width: int = 64
     hidden: int = 256
     anchor_scale: float = 0.0
+    candidates: int = 1000
     proposals: int = 1000
     region_samples: int = 256
     score_threshold: float = 0.05
@@ -110,6 +113,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "crop": 0.0,
         "zoom_out": 1.0,
         "jitter": 0.0,
+        "candidates": 100,
         "proposals": 100,
         "region_samples": 32,
         "drop_path_rate": 0.0,
@@ -189,7 +193,7 @@ def check_options(options: DetectionOptions) -> None:
     side = f"the short side of {options.short_side} or more"
     require(options, "long_side", options.long_side >= options.short_side, side)
     require(options, "tile", options.tile == 0 or options.tile >= 32, "0, or 32 or more")
-    for name in ("width", "hidden", "proposals", "region_samples", "max_detections"):
+    for name in ("width", "hidden", "candidates", "proposals", "region_samples", "max_detections"):
         require(options, name, getattr(options, name) >= 1, "1 or more")
     for name in ("num_scales", "anchor_scale"):
         require(options, name, getattr(options, name) >= 0, "0 or more")

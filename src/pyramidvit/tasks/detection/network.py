@@ -17,7 +17,12 @@ from .table import detect
 
 log = logging.getLogger(__name__)
 
-TWO_STAGE = ("hidden", "proposals", "region_samples")  # numbers that RetinaNet does not have
+TWO_STAGE = (
+    "hidden",
+    "candidates",
+    "proposals",
+    "region_samples",
+)  # numbers that RetinaNet does not have
 
 
 def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
@@ -57,7 +62,7 @@ def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any
 
 def rebuild(record: dict[str, Any], drop_path_rate: float | None = None) -> nn.Module:
     """The detector of such a record, with fresh weights."""
-    return build_detector(
+    built: nn.Module = build_detector(
         record["name"],
         record["backbone"],
         int(record["num_classes"]),
@@ -66,6 +71,7 @@ def rebuild(record: dict[str, Any], drop_path_rate: float | None = None) -> nn.M
         decoding=Decoding(**record["decoding"]),
         **record["numbers"],
     )
+    return built
 
 
 def forward(model: nn.Module, batch: Batch[DetectionTarget], learn: bool) -> Any:

@@ -93,7 +93,7 @@ class TorchvisionDetector(nn.Module):
         if targets is None or len(targets) != len(images):
             raise UserError("in training mode there must be targets, one for each image")
         batch = self.prepare(images, targets)
-        terms = loss(forward(self.model, batch, learn=True), batch)  # type: ignore[arg-type]
+        terms = loss(forward(self.model, batch, learn=True), batch)
         names = REGION_NAMES if "proposal_classes" in terms else DENSE_NAMES
         return {names[name]: term for name, term in terms.items()}
 
