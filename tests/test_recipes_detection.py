@@ -82,7 +82,7 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
         *("min_lr", "lr_by", "warmup"),  # without effect in steps and with warm-up by updates
     }
     if values["model"] == "retinanet":
-        left_to_the_user |= {"hidden", "proposals", "region_samples"}
+        left_to_the_user |= {"hidden", "candidates", "proposals", "region_samples"}
     assert set(values) == set(DetectionOptions.__dataclass_fields__) - left_to_the_user
 
 
