@@ -1,8 +1,10 @@
 """Convolutions of necks and heads, named as in released detection checkpoints."""
 
+import math
 from collections import OrderedDict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def conv_layer(in_chans: int, dim: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -19,3 +21,32 @@ def conv_tower(in_chans: int, dim: int, depth: int) -> nn.ModuleList:
         layer.add_module("activation", nn.ReLU(inplace=True))
         tower.append(layer)
     return tower
+
+
+def norm_tower(in_chans: int, dim: int, depth: int) -> nn.Sequential:
+    """3x3 convolutions without bias, each followed by group norm (arXiv 1803.08494) and a ReLU.
+
+    A group has 8 channels, as with the published width of 256, or more where `dim` does not divide
+    so: with fewer, the groups of a map of one cell would have nothing to compare.
+    """
+    groups = math.gcd(dim, max(1, dim // 8))
+    tower = nn.Sequential()
+    for i in range(depth):
+        layer = OrderedDict(
+            conv=nn.Conv2d(dim if i else in_chans, dim, 3, padding=1, bias=False),
+            gn=nn.GroupNorm(groups, dim),
+            activation=nn.ReLU(inplace=True),
+        )
+        tower.append(nn.Sequential(layer))
+    return tower
+
+
+class Scale(nn.Module):
+    """One factor that is learnt, 1 at first, under the name `scale`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale

@@ -38,3 +38,9 @@ def inside_padded(anchors: Tensor, size: tuple[int, int], divisor: int = 32) -> 
     limits = anchors.new_tensor([-(-side // divisor) * divisor for side in reversed(size)])
     centres = (anchors[:, :2] + anchors[:, 2:]) * 0.5
     return (centres < limits - 0.5).all(dim=1)  # half a pixel for the rounding of centres
+
+
+def inside_image(anchors: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bool [N]: which anchors lie in an image of (H, W), short of its right and lower border."""
+    height, width = size
+    return (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] < width) & (anchors[:, 3] < height)

@@ -41,3 +41,42 @@ def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     limits = boxes.new_tensor((width, height, width, height))
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Overlaps (IoU) [...] of boxes [..., 4] with others that broadcast to them, each with its own.
+
+    0 where neither has an area.
+    """
+    corner = torch.maximum(boxes[..., :2], others[..., :2])
+    shared = (torch.minimum(boxes[..., 2:], others[..., 2:]) - corner).clamp(min=0).prod(dim=-1)
+    areas = [(each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
+
+
+def place_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes [..., 4] with sides at `distances` [..., 4] (left, top, right, bottom) of points."""
+    return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)
+
+
+def side_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances [..., 4] of points [..., 2] to the sides of boxes [..., 4]; negative beyond them.
+
+    The inverse of `place_boxes`.
+    """
+    return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
+
+
+def centres_of(boxes: Tensor) -> Tensor:
+    """The middles (x, y) [..., 2] of boxes [..., 4]."""
+    return (boxes[..., :2] + boxes[..., 2:]) * 0.5
+
+
+def extents(sizes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """Width and height, twice, of images of `sizes` (H, W): [B, 1, 4], by which boxes are shares.
+
+    Args:
+        sizes: One an image.
+        like: A tensor of the wanted type and device.
+    """
+    return like.new_tensor([(width, height, width, height) for height, width in sizes])[:, None]

@@ -1,11 +1,17 @@
 """Which object each anchor or proposal is to learn, and which of them are taken as a sample."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from .boxes import centres_of, paired_iou, side_distances
+
 BACKGROUND = -1
 IGNORED = -2
+
+HOPELESS = 1e9  # a cost above all others
 
 PAIRS_AT_ONCE = 1 << 21  # overlaps in memory at a time: 1,000 objects meet 200,000 anchors
 
@@ -57,6 +63,57 @@ def claims(overlap: Tensor, least: float, start: int) -> Tensor:
     return torch.where(claimed, numbers, BACKGROUND).amax(dim=0)
 
 
+def match_nearest(levels: Sequence[Tensor], boxes: Tensor, *, nearest: int = 9) -> Tensor:
+    """Matches anchors with the boxes [n, 4] of objects by a limit that each object sets (ATSS).
+
+    On each level the `nearest` anchors whose centres are closest to an object's are its
+    candidates. It gets those that overlap it at least as much as the candidates do on average, plus
+    one standard deviation, and whose centres lie within it, by a hundredth of a pixel. An anchor
+    that several objects want goes to the one that it overlaps most, all others are background.
+
+    Reference: arXiv 1912.02424, algorithm 1, and mmdetection 2.13's ATSSAssigner.
+
+    Args:
+        levels: Anchors [N_l, 4] of each level.
+        boxes: See above.
+        nearest: See above.
+
+    Returns:
+        int64 [N], over all levels: the number of the object, or BACKGROUND.
+    """
+    anchors = torch.cat(tuple(levels))
+    best = anchors.new_zeros(len(anchors))
+    owner = torch.full((len(anchors),), BACKGROUND, device=anchors.device)
+    chunk = max(1, PAIRS_AT_ONCE // max(1, len(anchors)))
+    for start in range(0, len(boxes) if len(anchors) else 0, chunk):
+        wanted = wanted_overlaps(levels, boxes[start : start + chunk], nearest)  # [n', N]
+        value, index = wanted.max(dim=0)
+        owner = torch.where(value > best, index + start, owner)
+        best = torch.maximum(value, best)
+    return owner
+
+
+def wanted_overlaps(levels: Sequence[Tensor], boxes: Tensor, nearest: int) -> Tensor:
+    """Overlaps [n, N] of objects with the anchors that they want, and 0 with all others."""
+    anchors, middles = torch.cat(tuple(levels)), centres_of(boxes)[:, None]
+    candidates, first = [], 0
+    for level in levels:
+        distances = (centres_of(level) - middles).square().sum(dim=-1)  # [n, N_l]
+        closest = distances.topk(min(nearest, len(level)), largest=False).indices
+        candidates.append(closest + first)
+        first += len(level)
+    chosen = torch.cat(candidates, dim=1)  # [n, C]
+
+    near = anchors[chosen]  # [n, C, 4]
+    overlaps = paired_iou(near, boxes[:, None])
+    limits = overlaps.mean(dim=1, keepdim=True)
+    if chosen.shape[1] > 1:  # of one value there is no deviation
+        limits = limits + overlaps.std(dim=1, keepdim=True)
+    within = side_distances(centres_of(near), boxes[:, None]).amin(dim=-1) > 0.01
+    wanted = torch.where((overlaps >= limits) & within, overlaps, 0)
+    return overlaps.new_zeros(len(boxes), len(anchors)).scatter(1, chosen, wanted)
+
+
 def sample_matches(matches: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
     """Draws at most `count` of `matches` [N], at most `share` of them objects, the rest background.
 
@@ -75,3 +132,26 @@ def draw(places: Tensor, count: int) -> Tensor:
     if len(places) <= count:
         return places
     return places[torch.randperm(len(places), device=places.device)[:count]]
+
+
+@torch.no_grad()
+def match_one_to_one(cost: Tensor) -> Tensor:
+    """Gives each object a query of its own, so that the pairs' costs have the least sum.
+
+    Where there are more objects than queries, every query gets an object and some objects none.
+    Numbers that are not finite count as a very high cost.
+
+    Args:
+        cost: [Q, n] of every query with every object.
+
+    Returns:
+        int64 [Q]: the number of the object, or BACKGROUND.
+    """
+    # Loaded late: it takes half a second, and few detectors are learnt so.
+    from scipy.optimize import linear_sum_assignment
+
+    finite = torch.nan_to_num(cost.double(), nan=HOPELESS, posinf=HOPELESS, neginf=HOPELESS)
+    queries, objects = map(torch.from_numpy, linear_sum_assignment(finite.cpu().numpy()))
+    matches = torch.full((len(cost),), BACKGROUND)
+    matches[queries] = objects
+    return matches.to(cost.device)

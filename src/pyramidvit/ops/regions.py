@@ -16,15 +16,23 @@ def region_levels(boxes: Tensor, num_levels: int) -> Tensor:
 
 
 def pool_regions(
-    maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, images: Tensor, side: int
+    maps: Sequence[Tensor],
+    strides: Sequence[int],
+    boxes: Tensor,
+    images: Tensor,
+    side: int,
+    *,
+    samples: int = 0,
 ) -> Tensor:
-    """Features [R, C, side, side] of regions, with as many samples a cell as it has pixels.
+    """Features [R, C, side, side] of regions.
 
     Args:
         maps: [B, C, H_l, W_l] of each level, from the finest on.
         strides: Pixels of the image per cell, one a level.
         boxes: [R, 4], in pixels of the image.
         images: int64 [R], which image of the batch a box lies in.
+        side: Cells along each side of a region.
+        samples: Along each side of a cell; 0 takes as many as it has pixels.
     """
     levels = region_levels(boxes, len(maps))
     pooled = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
@@ -32,6 +40,6 @@ def pool_regions(
         rows = (levels == level).nonzero().flatten()
         x = x.to(boxes.dtype)  # boxes want float32 where the maps have less
         where = torch.cat((images[rows, None].to(boxes), boxes[rows]), dim=1)
-        cut = roi_align(x, where, side, spatial_scale=1 / stride, sampling_ratio=0, aligned=True)
+        cut = roi_align(x, where, side, 1 / stride, sampling_ratio=samples, aligned=True)
         pooled[rows] = cut.to(pooled)
     return pooled

@@ -19,7 +19,8 @@ def select_boxes(
 ) -> Selected:
     """The best `most` boxes with scores above `threshold`, none of a class hiding another.
 
-    A box is hidden by a better one of its class with which its IoU is above `overlap`.
+    A box is hidden by a better one of its class with which its IoU is above `overlap`: by none
+    where that is 1.
 
     Args:
         boxes: [n, 4], or [n, K, 4] where each class has its own.
@@ -28,7 +29,10 @@ def select_boxes(
     places, labels = (scores > threshold).nonzero(as_tuple=True)
     found = boxes[places] if boxes.ndim == 2 else boxes[places, labels]
     values = scores[places, labels]
-    keep = batched_nms(found, values, labels, overlap)[:most]
+    if overlap < 1:
+        keep = batched_nms(found, values, labels, overlap)[:most]
+    else:
+        keep = values.argsort(descending=True, stable=True)[:most]
     return Selected(places[keep], labels[keep], found[keep], values[keep])
 
 

@@ -3,7 +3,7 @@
 The numbers are those of the reference's detection configurations (mmdetection 2.13).
 """
 
-from typing import Any
+from functools import partial
 
 from ...necks.fpn import FPN
 from .detectors import SingleStageDetector, TwoStageDetector
@@ -98,10 +98,6 @@ def build_mask_rcnn(
     )
 
 
-def build_faster_rcnn(backbone: str, num_classes: int, **numbers: Any) -> TwoStageDetector:
-    """Faster R-CNN (arXiv 1506.01497): Mask R-CNN's other numbers, without masks.
-
-    The papers train none; as in mmdetection, regions of low quality are not taken.
-    """
-    numbers = {"low_quality": None, "masks": False, **numbers}
-    return build_mask_rcnn(backbone, num_classes, **numbers)
+# Faster R-CNN (arXiv 1506.01497): Mask R-CNN's other numbers, without masks. The papers train none;
+# as in mmdetection, regions of low quality are not taken.
+build_faster_rcnn = partial(build_mask_rcnn, low_quality=None, masks=False)

@@ -6,7 +6,17 @@ from typing import Any
 from ...errors import UserError, nearest
 from ...options import TrainOptions, check_train_options, require
 
-DETECTORS = ("retinanet", "faster_rcnn", "mask_rcnn")
+# The rows of the table of detectors, by name alone, so that help needs no torch.
+DETECTORS = (
+    "retinanet",
+    "faster_rcnn",
+    "mask_rcnn",
+    "cascade_mask_rcnn",
+    "atss",
+    "gfl",
+    "sparse_rcnn",
+    "detr",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +25,8 @@ class DetectionOptions(TrainOptions):
 
     Args:
         data: Data set of pictures with boxes; without it, scenes of scikit-learn's digits.
-        model: "retinanet", "faster_rcnn" or "mask_rcnn".
+        model: "retinanet", "faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "atss", "gfl",
+            "sparse_rcnn" or "detr".
         backbone: Name of the backbone, see `pvt models`.
         pretrained: Checkpoint to start from, of a classifier for the backbone or of a detector.
         epochs: Passes over the training images.
@@ -35,11 +46,12 @@ class DetectionOptions(TrainOptions):
         anchor_scale: Side of the smallest square anchor, in strides; 0 takes the published one.
         candidates: Anchors of a level that a two-stage detector proposes regions from; in training
             twice as many.
-        proposals: Regions an image that it looks at.
+        proposals: Regions an image that it looks at; 0 takes the published number.
         region_samples: How many of them an image it learns from at a time.
-        score_threshold: Score that detections must be above.
-        nms_threshold: IoU above which the better of two boxes of a class hides the other.
-        max_detections: Most detections an image.
+        score_threshold: Score that detections must be above; -1 takes the detector's published one.
+        nms_threshold: IoU above which the better of two boxes of a class hides the other; 0 takes
+            the published one.
+        max_detections: Most detections an image; 0 takes the published number.
         drop_path_rate: Stochastic depth; -1 takes the backbone's published rate.
         held_out: Share of the images held out, where the data has no validation part.
     """
@@ -62,11 +74,11 @@ class DetectionOptions(TrainOptions):
     hidden: int = 256
     anchor_scale: float = 0.0
     candidates: int = 1000
-    proposals: int = 1000
+    proposals: int = 0
     region_samples: int = 256
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
+    score_threshold: float = -1.0
+    nms_threshold: float = 0.0
+    max_detections: int = 0
     drop_path_rate: float = -1.0
     held_out: float = 0.2
 
@@ -123,7 +135,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "3x": {**PUBLISHED_1X, "epochs": 36, "lr_drops": (27, 33), "num_scales": 11},
 }
 
-SCENES_ANCHORS = {"retinanet": 2.0, "faster_rcnn": 4.0, "mask_rcnn": 4.0}
+SCENES_ANCHORS = {
+    "retinanet": 2.0,
+    "faster_rcnn": 4.0,
+    "mask_rcnn": 4.0,
+    "cascade_mask_rcnn": 4.0,
+    "atss": 4.0,
+    "gfl": 4.0,
+}
 
 # Trained with one image on each of 8 GPUs and a learning rate smaller by 1.4, for want of memory.
 SMALL_BATCH = {
@@ -143,7 +162,7 @@ def recipe_changes(recipe: str, model: str, backbone: str) -> dict[str, Any]:
         raise UserError(f"unknown model {model}; nearest: {nearest(model, DETECTORS)}")
     changes = dict(RECIPES[recipe])
     if recipe == "scenes":
-        return {**changes, "anchor_scale": SCENES_ANCHORS[model]}
+        return {**changes, "anchor_scale": SCENES_ANCHORS.get(model, 0.0)}
     if recipe == "light":
         return changes
     if recipe == "3x":
@@ -168,7 +187,7 @@ def published_rate(recipe: str, model: str, backbone: str) -> dict[str, Any]:
     batch = 16
     if recipe == "3x" and backbone.startswith("pvt_v2"):
         base = 1e-4
-    elif backbone in SMALL_BATCH[model]:
+    elif backbone in SMALL_BATCH.get(model, ()):
         base, batch = round(base / 1.4, 9), 8
     return {
         "batch_size": batch,
@@ -193,15 +212,16 @@ def check_options(options: DetectionOptions) -> None:
     side = f"the short side of {options.short_side} or more"
     require(options, "long_side", options.long_side >= options.short_side, side)
     require(options, "tile", options.tile == 0 or options.tile >= 32, "0, or 32 or more")
-    for name in ("width", "hidden", "candidates", "proposals", "region_samples", "max_detections"):
+    for name in ("width", "hidden", "candidates", "region_samples"):
         require(options, name, getattr(options, name) >= 1, "1 or more")
-    for name in ("num_scales", "anchor_scale"):
+    for name in ("num_scales", "anchor_scale", "proposals", "max_detections"):
         require(options, name, getattr(options, name) >= 0, "0 or more")
     for name in ("flip", "crop"):
         require(options, name, 0 <= getattr(options, name) <= 1, "from 0 to 1")
-    for name in ("jitter", "score_threshold"):
-        require(options, name, 0 <= getattr(options, name) < 1, "from 0 to below 1")
-    for name in ("min_scale", "nms_threshold"):
-        require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")
+    require(options, "jitter", 0 <= options.jitter < 1, "from 0 to below 1")
+    score = options.score_threshold
+    require(options, "score_threshold", score == -1 or 0 <= score < 1, "-1, or from 0 to below 1")
+    require(options, "nms_threshold", 0 <= options.nms_threshold <= 1, "from 0 to 1")
+    require(options, "min_scale", 0 < options.min_scale <= 1, "from above 0 to 1")
     require(options, "zoom_out", options.zoom_out >= 1, "1 or more")
     require(options, "held_out", 0 < options.held_out < 1, "between 0 and 1")

@@ -1,5 +1,6 @@
 """The detector of a run: built from options, described for checkpoints, run on batches."""
 
+import inspect
 import logging
 from dataclasses import asdict
 from typing import Any
@@ -13,16 +14,11 @@ from ...weights.places import find_weights
 from .config import DetectionOptions
 from .model import build_detector
 from .outputs import Decoding, RegionDetections, network_inputs
-from .table import detect
+from .table import HEADS, detect
 
 log = logging.getLogger(__name__)
 
-TWO_STAGE = (
-    "hidden",
-    "candidates",
-    "proposals",
-    "region_samples",
-)  # numbers that RetinaNet does not have
+NUMBERS = ("width", "hidden", "anchor_scale", "candidates", "proposals", "region_samples")
 
 
 def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
@@ -40,22 +36,22 @@ def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
 
 def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any]:
     """The JSON record from which `rebuild` makes the network again."""
-    numbers: dict[str, Any] = {"width": options.width}
-    if options.model != "retinanet":
-        numbers |= {name: getattr(options, name) for name in TWO_STAGE}
-    if options.anchor_scale:
-        numbers["anchor_scale"] = options.anchor_scale
+    taken = inspect.signature(HEADS[options.model].build).parameters
+    numbers = {name: getattr(options, name) for name in NUMBERS if name in taken}
+    published: Decoding = taken["decoding"].default
     decoding = Decoding(
-        score_threshold=options.score_threshold,
-        nms_threshold=options.nms_threshold,
-        max_detections=options.max_detections,
+        score_threshold=published.score_threshold
+        if options.score_threshold < 0
+        else options.score_threshold,
+        nms_threshold=options.nms_threshold or published.nms_threshold,
+        max_detections=options.max_detections or published.max_detections,
     )
     return {
         "name": options.model,
         "backbone": options.backbone,
         "num_classes": len(classes),
         "in_chans": 3,
-        "numbers": numbers,
+        "numbers": {name: value for name, value in numbers.items() if value},  # 0: as published
         "decoding": asdict(decoding),
     }
 

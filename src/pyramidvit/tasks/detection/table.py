@@ -13,6 +13,16 @@ from ...structures import Batch, DetectionTarget
 from .baseline_losses import region_terms, retinanet_terms
 from .baselines import build_faster_rcnn, build_mask_rcnn, build_retinanet
 from .dense_decoding import detect_dense
+from .heads.atss import ATSSOutputs, atss_terms, build_atss, detect_atss
+from .heads.cascade import CascadeOutputs, build_cascade_mask_rcnn, cascade_terms
+from .heads.detr import DETROutputs, build_detr, detect_detr, detr_terms
+from .heads.gfl import GFLOutputs, build_gfl, detect_gfl, gfl_terms
+from .heads.sparse_rcnn import (
+    SparseRCNNOutputs,
+    build_sparse_rcnn,
+    detect_sparse_rcnn,
+    sparse_rcnn_terms,
+)
 from .outputs import Decoding, DenseOutputs, RegionDetections, RegionOutputs, Sizes
 
 Detect = Callable[[Any, Sizes, Decoding], RegionDetections]
@@ -39,6 +49,13 @@ HEADS: dict[str, Head] = {
     "retinanet": Head(build_retinanet, DenseOutputs, retinanet_terms, detect_dense),
     "faster_rcnn": Head(build_faster_rcnn, RegionOutputs, region_terms),
     "mask_rcnn": Head(build_mask_rcnn, RegionOutputs, region_terms),
+    "atss": Head(build_atss, ATSSOutputs, atss_terms, detect_atss),
+    "gfl": Head(build_gfl, GFLOutputs, gfl_terms, detect_gfl),
+    "sparse_rcnn": Head(
+        build_sparse_rcnn, SparseRCNNOutputs, sparse_rcnn_terms, detect_sparse_rcnn
+    ),
+    "detr": Head(build_detr, DETROutputs, detr_terms, detect_detr),
+    "cascade_mask_rcnn": Head(build_cascade_mask_rcnn, CascadeOutputs, cascade_terms),
 }
 
 

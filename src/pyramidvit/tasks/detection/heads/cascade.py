@@ -1,0 +1,418 @@
+"""Cascade Mask R-CNN (arXiv 1906.09756): regions are looked at three times and moved in between.
+
+Reference: mmdetection 2.13, whose parameter names are kept, with the configuration of the papers:
+convolutions with batch normalisation, a box for each class, boxes learnt by their overlap.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ....necks.fpn import FPN
+from ....ops.anchors import inside_image
+from ....ops.boxes import decode_boxes, encode_boxes
+from ....ops.losses import giou_loss, objectness_loss, smooth_l1_loss
+from ....ops.matching import BACKGROUND, IGNORED, match_boxes, sample_matches
+from ....ops.regions import pool_regions
+from ....structures import Batch, DetectionTarget
+from ..baseline_losses import (
+    AnchorTargets,
+    LevelLosses,
+    mask_losses,
+    match_anchors,
+    summed,
+    targets_of,
+)
+from ..outputs import (
+    PUBLISHED,
+    Decoding,
+    DenseOutputs,
+    RegionDetections,
+    RegionOutputs,
+    Regions,
+    Sizes,
+    Truth,
+    at_least_float32,
+    truths_of,
+)
+from ..trunk import build_backbone
+from .mask import MaskHead
+from .roi import (
+    BOX_SIDE,
+    MASK_SIDE,
+    MASKS_AT_ONCE,
+    OBJECT_SHARE,
+    STDS,
+    detect_regions,
+    labels_of,
+)
+from .rpn import RPNHead, propose
+
+BETA = 1 / 9  # up to which a correction of an anchor is off by squares
+BOX_WEIGHT = 10.0  # of GIoU in the loss
+
+
+class Stage(NamedTuple):
+    """What the looks at a region differ in: each takes better regions and moves them less."""
+
+    overlap: float  # IoU from which on a region is an object, below it is background
+    stds: tuple[float, float, float, float]  # by which corrections are divided
+    weight: float  # of the stage in the loss
+
+
+STAGES = (
+    Stage(0.5, (0.1, 0.1, 0.2, 0.2), 1.0),
+    Stage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5),
+    Stage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25),
+)
+
+
+class CascadeOutputs(NamedTuple):
+    """What a cascade says, to learn from."""
+
+    stages: tuple[RegionOutputs, ...]  # one a stage, all with the same proposals
+
+
+class ConvBoxHead(nn.Module):
+    """Four convolutions, a hidden layer, then classes and one box correction a class.
+
+    Args:
+        num_classes: Classes K.
+        dim: Channels of the incoming features and of the convolutions.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(self, num_classes: int, dim: int = 256, hidden: int = 1024) -> None:
+        super().__init__()
+        self.shared_convs = nn.Sequential(*(normed_conv(dim) for _ in range(4)))
+        layer = nn.Linear(dim * BOX_SIDE * BOX_SIDE, hidden)
+        self.shared_fcs = nn.Sequential(layer)
+        self.fc_cls = nn.Linear(hidden, num_classes + 1)
+        self.fc_reg = nn.Linear(hidden, num_classes * 4)
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.normal_(self.fc_cls.weight, std=0.01)
+        nn.init.normal_(self.fc_reg.weight, std=0.001)
+        for linear in (layer, self.fc_cls, self.fc_reg):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps features [R, dim, 7, 7] to logits [R, K + 1] and corrections [R, K, 4]."""
+        x = F.relu(self.shared_fcs(self.shared_convs(x).flatten(1)))  # [R, hidden]
+        deltas = self.fc_reg(x).reshape(len(x), self.fc_reg.out_features // 4, 4)
+        return at_least_float32(self.fc_cls(x)), at_least_float32(deltas)
+
+
+def normed_conv(dim: int) -> nn.Sequential:
+    """A 3x3 convolution without bias, batch normalisation (arXiv 1502.03167) and a ReLU."""
+    conv = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(
+        OrderedDict(conv=conv, bn=nn.BatchNorm2d(dim), activation=nn.ReLU(inplace=True))
+    )
+
+
+class CascadeHead(nn.Module):
+    """The heads that look at regions, two for each stage.
+
+    Args:
+        num_classes: Classes K.
+        dim: Channels of the incoming maps and of the heads.
+        hidden: Width of the layers that classify regions.
+        strides: Of the levels that regions are read from, in pixels of the image per cell.
+    """
+
+    def __init__(self, num_classes: int, dim: int, hidden: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.bbox_head = nn.ModuleList(ConvBoxHead(num_classes, dim, hidden) for _ in STAGES)
+        self.mask_head = nn.ModuleList(MaskHead(num_classes, dim) for _ in STAGES)
+
+    def forward(
+        self, stage: int, maps: Sequence[Tensor], boxes: Tensor, images: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [R, K + 1] and corrections [R, K, 4] of regions [R, 4] of images [R]."""
+        x = pool_regions(maps, self.strides, boxes, images, BOX_SIDE)  # [R, dim, 7, 7]
+        logits, deltas = self.bbox_head[stage](x)
+        return logits, deltas
+
+    def forward_masks(
+        self,
+        stages: Sequence[int],
+        maps: Sequence[Tensor],
+        boxes: Tensor,
+        images: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """Logits [S, n, 28, 28] by S stages of the masks of labels [n] in boxes [n, 4]."""
+        parts = []
+        columns = (torch.split(column, MASKS_AT_ONCE) for column in (boxes, images, labels))
+        for box, image, label in zip(*columns, strict=True):
+            x = pool_regions(maps, self.strides, box, image, MASK_SIDE)  # [n, dim, 14, 14]
+            parts.append(torch.stack([self.mask_head[stage](x, label) for stage in stages]))
+        return torch.cat(parts, dim=1)
+
+
+class CascadeDetector(nn.Module):
+    """A detector that proposes regions and looks at them once in every stage.
+
+    Args:
+        backbone: Images to a list of maps.
+        neck: Those to maps of one width.
+        rpn_head: Those to objectness.
+        roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
+        candidates: Anchors of a level that proposals are chosen from; twice as many in training.
+        proposals: Regions an image; twice as many in training.
+        region_samples: How many of them an image a stage learns from at a time.
+        decoding: How detections are chosen, whose masks are then drawn.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        rpn_head: RPNHead,
+        roi_head: CascadeHead,
+        *,
+        candidates: int,
+        proposals: int,
+        region_samples: int,
+        decoding: Decoding,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+        self.candidates = candidates
+        self.proposals = proposals
+        self.region_samples = region_samples
+        self.decoding = decoding
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        sizes: Sizes | None = None,
+        targets: Sequence[Truth] | None = None,
+    ) -> CascadeOutputs | RegionDetections:
+        """Maps images [B, C, H, W] to detections, or with targets to what can be learnt from.
+
+        Args:
+            images: Padded at the right and the bottom.
+            sizes: (H, W) of each image before padding, at whose borders boxes are cut off; None
+                where nothing was padded.
+            targets: One an image; they decide which regions are looked at.
+        """
+        sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
+        maps = self.neck(self.backbone(images))
+        dense = self.rpn_head(maps)
+        if targets is None:
+            return self.detect(maps[:-1], dense, sizes)
+        return self.learn(maps[:-1], dense, sizes, targets)
+
+    def detect(self, maps: Sequence[Tensor], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
+        regions = propose(dense, sizes, candidates=self.candidates, most=self.proposals)
+        moved, said = regions, []
+        for number, stage in enumerate(STAGES):
+            regions = moved
+            logits, deltas = self.roi_head(number, maps, regions.boxes, regions.images)
+            said.append(logits)
+            labels = logits[:, :-1].argmax(dim=1)
+            boxes = move_regions(regions.boxes, regions.images, deltas, labels, stage.stds, sizes)
+            moved = regions._replace(boxes=boxes)
+        # Corrections by this stage's divisors, in terms of those that `detect_regions` knows.
+        units = deltas.new_tensor(STAGES[-1].stds) / deltas.new_tensor(STDS)
+        mean = torch.stack(said).mean(dim=0)
+        found = detect_regions(mean, deltas * units, regions, sizes, self.decoding)
+        masks = self.roi_head.forward_masks(
+            range(len(STAGES)), maps, found.boxes, found.images, found.labels
+        )
+        return RegionDetections(found, mean_logits(masks))
+
+    def learn(
+        self,
+        maps: Sequence[Tensor],
+        dense: DenseOutputs,
+        sizes: Sizes,
+        targets: Sequence[Truth],
+    ) -> CascadeOutputs:
+        found = propose(dense, sizes, candidates=2 * self.candidates, most=2 * self.proposals)
+        boxes, images, said = found.boxes, found.images, []
+        for number, stage in enumerate(STAGES):
+            regions, own = sample_stage(boxes, images, targets, stage.overlap, self.region_samples)
+            logits, deltas = self.roi_head(number, maps, regions.boxes, regions.images)
+            objects = regions.matches != BACKGROUND
+            owned, _ = labels_of(regions, targets)
+            (masks,) = self.roi_head.forward_masks(
+                [number], maps, regions.boxes[objects], regions.images[objects], owned
+            )
+            said.append(RegionOutputs(dense, regions, logits, deltas, masks))
+
+            labels = logits[:, :-1].argmax(dim=1)
+            labels[objects] = owned
+            boxes = move_regions(regions.boxes, regions.images, deltas, labels, stage.stds, sizes)
+            boxes, images = boxes[~own], regions.images[~own]
+        return CascadeOutputs(tuple(said))
+
+
+def build_cascade_mask_rcnn(
+    backbone: str,
+    num_classes: int,
+    *,
+    in_chans: int = 3,
+    drop_path_rate: float | None = None,
+    width: int = 256,
+    hidden: int = 1024,
+    anchor_scale: float = 8.0,
+    candidates: int = 1000,
+    proposals: int = 1000,
+    region_samples: int = 512,
+    decoding: Decoding = PUBLISHED,
+) -> CascadeDetector:
+    """Cascade Mask R-CNN: proposals on levels of stride 4 to 64, regions up to 32.
+
+    Args:
+        backbone: Name of a backbone.
+        num_classes: Classes, 1 or more.
+        in_chans: Channels of the images.
+        drop_path_rate: Stochastic depth; None takes the published rate.
+        width: Channels of pyramid and heads.
+        hidden: Width of the hidden layers that classify regions.
+        anchor_scale: Side of the square anchor, in strides; less for small objects.
+        candidates: Anchors of a level that proposals are chosen from; twice as many in training.
+        proposals: Regions an image; twice as many in training.
+        region_samples: How many of them an image a stage learns from at a time.
+        decoding: How detections are chosen.
+    """
+    trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(0, 1, 2, 3))
+    channels = trunk.feature_info.channels()
+    return CascadeDetector(
+        trunk,
+        FPN(channels, width, num_outs=5, extra="pool"),
+        RPNHead((4, 8, 16, 32, 64), dim=width, anchor_scale=anchor_scale),
+        CascadeHead(num_classes, width, hidden, (4, 8, 16, 32)),
+        candidates=candidates,
+        proposals=proposals,
+        region_samples=region_samples,
+        decoding=decoding,
+    )
+
+
+@torch.no_grad()
+def move_regions(
+    boxes: Tensor,
+    images: Tensor,
+    deltas: Tensor,
+    labels: Tensor,
+    stds: Sequence[float],
+    sizes: Sizes,
+) -> Tensor:
+    """Regions [R, 4] corrected as for labels [R], cut off at their images' borders.
+
+    No gradient passes: the next stage looks at them as they are.
+    """
+    rows = torch.arange(len(labels), device=labels.device)
+    moved = decode_boxes(deltas[rows, labels], boxes, stds)
+    limits = moved.new_tensor([(width, height, width, height) for height, width in sizes])
+    return torch.minimum(moved.clamp(min=0), limits[images])
+
+
+def mean_logits(logits: Tensor) -> Tensor:
+    """The logits [...] of the mean of what logits [S, ...] are the logits of; never infinite."""
+    yes, no = (F.logsigmoid(sign * logits).logsumexp(dim=0) for sign in (1, -1))
+    return yes - no
+
+
+def sample_stage(
+    boxes: Tensor, images: Tensor, truths: Sequence[Truth], overlap: float, count: int
+) -> tuple[Regions, Tensor]:
+    """Draws at most `count` regions an image to learn from, a quarter of them objects at most.
+
+    The objects' own boxes are drawn from too. A region is an object from an IoU of `overlap` on.
+
+    Returns:
+        (the regions, bool [R] which of them are an object's own box, which no stage is to move).
+    """
+    parts = []
+    for image, truth in enumerate(truths):
+        found = boxes[images == image]
+        own = truth.boxes.to(boxes)
+        matches = match_boxes(found, own, foreground=overlap, background=overlap)
+        numbers = torch.arange(len(own), device=boxes.device)
+        found, matches = torch.cat((own, found)), torch.cat((numbers, matches))
+        rows = torch.cat(sample_matches(matches, count, OBJECT_SHARE))
+        place = torch.full_like(rows, image)
+        parts.append((found[rows], place, matches[rows], rows < len(own)))
+    *regions, is_own = map(torch.cat, zip(*parts, strict=True))
+    return Regions(*regions), is_own
+
+
+def cascade_terms(outputs: CascadeOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
+    """The loss terms of a cascade: two of the proposals, and three of each stage, weighted.
+
+    Raises:
+        UserError: An image's objects have no masks.
+    """
+    truths = truths_of(batch.targets)
+    levels = proposal_losses(outputs.stages[0].proposals, truths, batch.sizes)
+    terms = summed(levels, "proposal_classes", "proposal_boxes")
+    for number, (stage, said) in enumerate(zip(STAGES, outputs.stages, strict=True), start=1):
+        own = {**stage_losses(said, truths, stage), **mask_losses(said, batch.targets)}
+        terms |= {f"stage{number}_{name}": stage.weight * term for name, term in own.items()}
+    return terms
+
+
+def stage_losses(said: RegionOutputs, truths: Sequence[Truth], stage: Stage) -> dict[str, Tensor]:
+    """Cross entropy of the classes and GIoU of the corrected boxes, over the number of regions."""
+    regions = said.regions
+    objects = regions.matches != BACKGROUND
+    owned, boxes = labels_of(regions, truths)
+    labels = torch.full_like(regions.matches, said.logits.shape[1] - 1)  # background
+    labels[objects] = owned
+
+    divisor = max(1, len(labels))
+    classes = F.cross_entropy(said.logits, labels, reduction="sum") / divisor
+    found = decode_boxes(said.deltas[objects, owned], regions.boxes[objects], stage.stds)
+    return {"classes": classes, "boxes": BOX_WEIGHT * giou_loss(found, boxes.to(found)) / divisor}
+
+
+def proposal_losses(
+    outputs: DenseOutputs, truths: Sequence[Truth], sizes: Sizes, *, samples: int = 256
+) -> LevelLosses:
+    """As Faster R-CNN's, but that anchors across a border are ignored and boxes are of smooth L1.
+
+    One pair for each level, over the number of sampled anchors.
+    """
+    anchors = torch.cat(outputs.anchors)
+    images, divisor = [], 0
+    for truth, size in zip(truths, sizes, strict=True):
+        inside = inside_image(anchors, size)
+        matches = torch.full((len(anchors),), IGNORED, device=anchors.device)
+        matches[inside] = match_anchors(anchors[inside], truth, size, (0.7, 0.3, 0.3))
+        objects, background = sample_matches(matches, samples, share=0.5)
+        divisor += max(1, len(objects)) + max(1, len(background))
+        drawn = torch.full_like(matches, IGNORED)
+        drawn[background] = BACKGROUND
+        drawn[objects] = matches[objects]
+        images.append(targets_of(drawn, truth))
+    targets = AnchorTargets(*map(torch.stack, zip(*images, strict=True)))
+    return smooth_losses(outputs, targets, divisor)
+
+
+def smooth_losses(outputs: DenseOutputs, targets: AnchorTargets, divisor: int) -> LevelLosses:
+    """The terms of each level for what its anchors are to learn."""
+    counts = [len(anchors) for anchors in outputs.anchors]
+    labels, boxes = (torch.split(column, counts, dim=1) for column in targets)
+    levels = []
+    for level, anchors in enumerate(outputs.anchors):
+        used, objects = labels[level] != IGNORED, labels[level] >= 0  # [B, N_l]
+        classes = objectness_loss(outputs.logits[level][used], labels[level][used])
+        around = anchors.expand(len(objects), -1, -1)[objects]  # [p, 4]
+        wanted = encode_boxes(boxes[level][objects], around)
+        corrections = smooth_l1_loss(outputs.deltas[level][objects], wanted, BETA)
+        levels.append((classes / divisor, corrections / divisor))
+    return levels
