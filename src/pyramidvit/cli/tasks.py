@@ -10,7 +10,8 @@ from torch import nn
 from ..data.detection import load_detection_data
 from ..data.digits import load_digit_data
 from ..data.image_folder import load_image_folder
-from ..data.scenes import load_scene_data
+from ..data.scenes import load_scene_data, load_scene_maps
+from ..data.segmentation import load_segmentation_data
 from ..data.source import DataSet
 from ..errors import UserError
 from ..models import create_model
@@ -20,13 +21,14 @@ from ..task import Task
 from ..tasks.classification.config import ClassificationOptions
 from ..tasks.classification.task import CLASSIFICATION
 from ..tasks.detection.task import DETECTION
+from ..tasks.segmentation.task import SEGMENTATION
 from ..weights.checkpoint import Checkpoint, read_checkpoint
 from ..weights.load import load_weights, name_of
 from ..weights.load_detector import load_detector
 from ..weights.places import find_weights
 from ..weights.recognise import Found, find_pvt
 
-TASKS: dict[str, Task] = {"classification": CLASSIFICATION, "detection": DETECTION}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, DETECTION, SEGMENTATION)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path}: its description is damaged ({error!r})") from error
     check_model(path, named, model)
-    if task.name == "detection":
+    if task is not CLASSIFICATION:
         load_detector(built, checkpoint, path, exact=True)
     else:
         load_weights(built, checkpoint, new_head=False)
@@ -191,12 +193,16 @@ def load_data(
 ) -> DataSet:
     """The data of a task at a place; what ships with the package where none is named.
 
-    That is, for detection scenes, and otherwise single digits.
+    That is, for detection and segmentation scenes, and otherwise single digits.
     """
     if task == "detection":
         if place is None or is_embedded(place):
             return load_scene_data(seed=seed)
         return load_detection_data(place, seed=seed, held_out=held_out, classes=classes)
+    if task == "segmentation":
+        if place is None or is_embedded(place):
+            return load_scene_maps(seed=seed)
+        return load_segmentation_data(place, seed=seed, held_out=held_out, classes=classes)
     if place is None or is_embedded(place):
         return load_digit_data(seed=seed, held_out=held_out)
     return load_image_folder(place, seed=seed, held_out=held_out, classes=classes)
