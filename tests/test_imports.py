@@ -46,13 +46,13 @@ ALLOWED = {  # a room may import itself, and these
     "weights": {"backbones", "errors", "files"},
     "necks": {"nn"},
     "data": {"structures", "errors", "ops"},
-    "models": {"backbones", "weights", "errors"},
+    "models": {"backbones", "weights", "errors", "tasks"},  # tasks: see below
     "timm_models": {"backbones", "models", "errors"},
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", ""},
     "__main__": {"cli"},
-    "": {"backbones", "models", "timm_models", "weights"},
+    "": {"backbones", "models", "timm_models", "weights", "tasks"},
 }
 
 
@@ -130,6 +130,13 @@ def test_a_backbone_reads_weights_only_when_it_is_saved_or_loaded() -> None:
             found = [found for found in our_imports(module) if room(found.target) == "weights"]
             assert not found or module in ("backbones.hub", "backbones.description"), module
             assert not any(found.runs for found in found)
+
+
+def test_models_by_name_load_a_task_only_when_its_heads_are_asked_for() -> None:
+    # Tasks build their models by name, so the one import must wait; and backbones stay light.
+    found = [found for found in our_imports("models") if room(found.target) == "tasks"]
+    assert found
+    assert not any(one.runs for one in found)
 
 
 def test_no_task_imports_another() -> None:

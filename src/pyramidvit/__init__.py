@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         pvt_v2_b4,
         pvt_v2_b5,
     )
-    from .models import create_model, list_models
+    from .models import create_model, list_heads, list_models
+    from .tasks.detection.torchvision_style import TorchvisionDetector
     from .timm_models import register_with_timm
     from .weights.checkpoint import read_checkpoint, save_checkpoint
     from .weights.load import load_weights
@@ -38,7 +39,9 @@ __all__ = [
     "PVTv1Pyramid",
     "PVTv2Classifier",
     "PVTv2Pyramid",
+    "TorchvisionDetector",
     "create_model",
+    "list_heads",
     "list_models",
     "load_weights",
     "pvt_large",
@@ -58,7 +61,9 @@ __all__ = [
 ]
 
 ROOMS = {
+    "TorchvisionDetector": "tasks.detection.torchvision_style",
     "create_model": "models",
+    "list_heads": "models",
     "list_models": "models",
     "load_weights": "weights.load",
     "read_checkpoint": "weights.checkpoint",

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +14,10 @@ from . import VERBS
 from .arguments import build_parser, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from ..weights.checkpoint import Checkpoint
     from ..weights.recognise import Found
 
@@ -20,9 +26,12 @@ DESCRIPTION = """Writes the PVT of any checkpoint that pvt inspect knows under o
   timm          the same, for timm.create_model(..., checkpoint_path=...); v2 only
   transformers  a directory for from_pretrained
   pyramidvit    our .safetensors, with classes and input described
-The tensors keep every bit; what was written is read back and compared."""
+  mmdetection   of a detector, all: .pth for the reference's detection code (mmdetection 2)
+  mmdetection3  the same, for mmdetection 3 and its own PVT
+The others take of a detector the PVT alone; but pyramidvit takes all, unless --prefix names the
+PVT. The tensors keep every bit; what was written is read back and compared."""
 
-Target = Literal["official", "timm", "transformers", "pyramidvit"]
+Target = Literal["official", "timm", "transformers", "pyramidvit", "mmdetection", "mmdetection3"]
 
 
 def run(arguments: list[str]) -> None:
@@ -49,6 +58,7 @@ def convert(source: str, output: Path, to: str, prefix: str | None, *, ema: bool
     from ..weights.checkpoint import read_checkpoint
     from ..weights.places import find_weights
     from ..weights.recognise import find_pvt
+    from .convert_detector import convert_detector, is_for_detectors
 
     if output.exists():
         raise UserError(f"{output} exists already: choose another name, or remove it first")
@@ -56,16 +66,33 @@ def convert(source: str, output: Path, to: str, prefix: str | None, *, ema: bool
         raise UserError(f"no such folder: {output.parent}")
     path = find_weights(source)
     checkpoint = read_checkpoint(path, ema=ema)
-    found = find_pvt(checkpoint.state, str(path), prefix)
-    check_whole(found, checkpoint, prefix)
+    with written_whole(output) as partial:
+        if is_for_detectors(checkpoint, to, prefix):
+            lines = convert_detector(checkpoint, output, partial, to)
+        else:
+            found = find_pvt(checkpoint.state, str(path), prefix)
+            check_whole(found, checkpoint, prefix)
+            write(partial, found, checkpoint, to)
+            compare(found.state, find_pvt(read_checkpoint(partial).state, "it").state, output)
+            lines = report(found, checkpoint, output, to)
+    for label, text in lines:
+        sys.stdout.write(f" {label:<11} {text}\n")
+
+
+@contextmanager
+def written_whole(output: Path) -> Iterator[Path]:
+    """A place beside `output` that becomes it in the end; interrupted, nothing half-written stays.
+
+    Its name has the same ending, which says what is to be written.
+    """
     partial = output.with_name(f".partial-{output.name}")
     try:
-        write(partial, found, checkpoint, to)
-        compare(found, find_pvt(read_checkpoint(partial).state, str(partial)), output)
+        yield partial
         partial.rename(output)
-    finally:  # interrupted, too, nothing half-written stays
+    except UserError as error:  # it should name the place that was asked for
+        raise UserError(str(error).replace(str(partial), str(output))) from error
+    finally:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
-    say(found, checkpoint, str(path), output, to)
 
 
 def write(output: Path, found: "Found", checkpoint: "Checkpoint", to: str) -> None:
@@ -126,28 +153,30 @@ def write_ours(output: Path, found: "Found", checkpoint: "Checkpoint") -> None:
     save_checkpoint(output, found.state, record)
 
 
-def compare(before: "Found", after: "Found", output: Path) -> None:
+def compare(before: "Mapping[str, Tensor]", after: "Mapping[str, Tensor]", output: Path) -> None:
     """Holds what was written against what was read, bit for bit."""
     import torch
 
-    same = before.state.keys() == after.state.keys() and all(
-        value.dtype == after.state[name].dtype and torch.equal(value, after.state[name])
-        for name, value in before.state.items()
+    same = before.keys() == after.keys() and all(
+        value.dtype == after[name].dtype and torch.equal(value, after[name])
+        for name, value in before.items()
     )
     if not same:
         raise UserError(f"{output} does not hold what was read; do not use it, and report this")
 
 
-def say(found: "Found", checkpoint: "Checkpoint", path: str, output: Path, to: str) -> None:
+def report(
+    found: "Found", checkpoint: "Checkpoint", output: Path, to: str
+) -> list[tuple[str, str]]:
+    """What was done, in labelled lines."""
     from ..weights.load import epsilon_note
 
     left_out = f"; {len(found.outside)} tensors outside the PVT left out" if found.outside else ""
     what = f"{found.variants[0]}, {len(found.state)} tensors"
-    lines = [("read", f"{path}: {what}, {found.naming.source} names{left_out}")]
+    lines = [("read", f"{checkpoint.where}: {what}, {found.naming.source} names{left_out}")]
     lines.append(("written", f"{output}: {to} names, read back and equal bit for bit"))
     if "transformers" in (to, found.naming.source):
         lines.append(("note", epsilon_note(checkpoint.config)))
     if to == "transformers":
         lines.append(("", "docs/weights.md shows how to set its epsilons to the reference's"))
-    for label, text in lines:
-        sys.stdout.write(f" {label:<11} {text}\n")
+    return lines

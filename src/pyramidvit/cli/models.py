@@ -57,6 +57,8 @@ def run(arguments: list[str]) -> None:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         print_table(rows, options.size)
+        if parsed.pattern == "*":
+            say_heads()
 
 
 def make_parser() -> ArgumentParser:
@@ -124,6 +126,16 @@ def print_table(rows: list[dict[str, object]], size: str) -> None:
             f"{row['imagenet_top1']} %",
         )
     Console(highlight=False).print(table)
+
+
+def say_heads() -> None:
+    """What else can be built, on any of the models."""
+    from ..models import list_heads
+
+    heads = list_heads()
+    sys.stdout.write(
+        f"on any of them: {', '.join(heads)} (pvt train --model {heads[0]} --backbone NAME)\n"
+    )
 
 
 def list_weights(pattern: str, *, as_json: bool) -> None:

@@ -13,6 +13,15 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 
+UNREADABLE = (  # what Pillow raises on files that are damaged, hostile, or no pictures
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
 
 class BrokenImage(Exception):  # noqa: N818, it names the thing
     """A file that cannot be read as a picture.
@@ -45,14 +54,7 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return to_rgb(ImageOps.exif_transpose(image))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except UNREADABLE as error:
         raise BrokenImage(str(path), reason(path, error)) from error
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from .recognise import table_grid
 
+TOKEN_ADDED = "a row for the class token added"
+
 
 def resize_table(name: str, table: Tensor, wanted: torch.Size) -> tuple[Tensor, str]:
     """A position table [1, N, C] of v1 for another grid, bilinearly, and what was done.
@@ -21,7 +23,7 @@ def resize_table(name: str, table: Tensor, wanted: torch.Size) -> tuple[Tensor, 
     (side, has_token), (new_side, wants_token) = grid, ours
     token = table[:, :1] if has_token else torch.zeros_like(table[:, :1])
     cells = table[:, 1:] if has_token else table
-    change = [] if has_token or not wants_token else ["a row for the class token added"]
+    change = [] if has_token or not wants_token else [TOKEN_ADDED]
     if side != new_side:
         square = cells.transpose(1, 2).reshape(1, -1, side, side).float()  # [1, C, side, side]
         square = F.interpolate(square, size=(new_side, new_side), mode="bilinear")

@@ -1,10 +1,10 @@
-"""Writing a PVT under the names of another library, tensor for tensor."""
+"""Writing a PVT, or a detector on one, under the names of another library, tensor for tensor."""
 
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,17 @@ from ..files import write_atomically
 from .checkpoint import write_safetensors
 from .describe import trained_size
 from .inputs import PUBLISHED, to_transformers
-from .names import TIMM, TRANSFORMERS_V1, TRANSFORMERS_V2, Row, cut_kv, rename
+from .names import (
+    MMDET_V1,
+    MMDET_V2,
+    TIMM,
+    TRANSFORMERS_V1,
+    TRANSFORMERS_V2,
+    Row,
+    cut_kv,
+    join_qkv,
+    rename,
+)
 from .recognise import SIZES, Found
 
 # transformers has one epsilon for all norms, the reference two: 1e-5 in patch embedding and
@@ -118,6 +128,60 @@ def transformers_config(found: Found, classes: Sequence[str] | None, side: int) 
         config["num_labels"] = found.num_classes  # PvtConfig believes this more than its labels
         config["label2id"] = {name: k for k, name in enumerate(names)}
     return config
+
+
+def write_mmdetection(
+    path: Path,
+    state: Mapping[str, Tensor],
+    classes: Sequence[str] | None,
+    version: Literal[2, 3] = 2,
+) -> None:
+    """Writes a checkpoint that mmdetection's own tools read, with the names of the classes.
+
+    Args:
+        path: Ends in `.pth`.
+        state: A whole detector under our names: backbone, neck and heads.
+        classes: Names of its classes, where they are known.
+        version: 2 for the names of the reference's detection code, which are ours; 3 for those of
+            mmdetection's own PVT, which has no linear attention.
+
+    Raises:
+        UserError: Another ending, or linear attention for version 3.
+    """
+    if path.suffix != ".pth":
+        raise UserError(f"{path}: give the file a name that ends in .pth")
+    meta: dict[str, Any] = {}
+    if classes is not None:
+        names = tuple(classes)
+        meta = {"CLASSES": names} if version == 2 else {"dataset_meta": {"classes": names}}
+    kept = dict(state) if version == 2 else mmdetection3_names(state)
+    buffer = io.BytesIO()
+    torch.save({"meta": meta, "state_dict": kept}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def mmdetection3_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A whole detector under the names of mmdetection 3.
+
+    Raises:
+        UserError: Its backbone has linear attention.
+    """
+    prefix = "backbone."
+    inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+    if is_linear(inner):
+        raise UserError("mmdetection 3 has no PVT with linear attention (--to mmdetection)")
+    naming = MMDET_V1 if "pos_embed1" in inner else MMDET_V2
+    if "pos_embed4" in inner:  # the row of the class token, which no detector reads
+        inner["pos_embed4"] = inner["pos_embed4"][:, 1:].contiguous()
+    theirs = renamed(join_qkv(inner), naming.rows)
+    outer = {name: value for name, value in state.items() if not name.startswith(prefix)}
+    return {f"{prefix}{name}": value for name, value in theirs.items()} | outer
+
+
+def is_linear(state: Mapping[str, Tensor]) -> bool:
+    """Whether a backbone's attention is linear: its first reduction is a 1x1 convolution."""
+    reduction = state.get("block1.0.attn.sr.weight")
+    return reduction is not None and reduction.shape[2] == 1
 
 
 def renamed(state: Mapping[str, Tensor], rows: Sequence[Row]) -> dict[str, Tensor]:

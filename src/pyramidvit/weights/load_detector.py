@@ -1,14 +1,25 @@
 """Filling detectors and segmenters, or their backbones alone from a classifier."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .adapt import TOKEN_ADDED
 from .checkpoint import Checkpoint
-from .load import LoadReport, check_complete, check_numbers, kind, load_weights, names_differ, some
-from .recognise import find_pvt
+from .load import (
+    LoadReport,
+    check_complete,
+    check_numbers,
+    fit_shape,
+    kind,
+    load_weights,
+    names_differ,
+    some,
+)
+from .recognise import Found, find_pvt
 
 PARTS = r"(neck|bbox_head|rpn_head|roi_head|decode_head)\."
 # What has a row for each class: logits, boxes of a two-stage head, masks.
@@ -18,6 +29,27 @@ PER_CLASS = re.compile(
 )
 QUERIES = "decode_head.transformer.vit.cls_embed"  # [1, K, E]: of Trans2Seg's classes
 COUNTER = "num_batches_tracked"  # of batch normalisation: nothing is computed with it
+
+
+class Parts(NamedTuple):
+    """A detector inside a state dict."""
+
+    found: Found  # its backbone
+    parent: str  # what stands before every name of the detector
+    rest: dict[str, Tensor]  # its neck and heads, without that
+
+
+def find_parts(state: Mapping[str, Tensor], where: str) -> Parts:
+    """Finds a detector's parts; a file of a PVT alone has no rest.
+
+    Raises:
+        UserError: There is no PVT, or several.
+    """
+    found = find_pvt(state, where)
+    parent = found.prefix.removesuffix("backbone.")
+    names = {name: name.removeprefix(parent) for name in state if name in found.outside}
+    rest = {ours: state[name] for name, ours in names.items() if re.match(PARTS, ours)}
+    return Parts(found, parent, rest)
 
 
 def load_detector(
@@ -44,13 +76,7 @@ def load_detector(
         UserError: As `load_weights`; or the file's neck and heads are not this model's.
     """
     own = model.state_dict()
-    found = find_pvt(checkpoint.state, where)
-    parent = found.prefix.removesuffix("backbone.")
-    rest = {
-        name.removeprefix(parent): value
-        for name, value in checkpoint.state.items()
-        if name in found.outside and re.match(PARTS, name.removeprefix(parent))
-    }
+    _, parent, rest = find_parts(checkpoint.state, where)
     if not rest and exact:
         raise UserError(f"{where} does not fit {kind(model)}: it has no neck and no head")
     heads = {name: value for name, value in own.items() if re.match(PARTS, name)}
@@ -82,6 +108,33 @@ def load_detector(
         reinitialised=fresh,
         notes=report.notes,
     )
+
+
+def read_whole(model: nn.Module, checkpoint: Checkpoint, where: str) -> dict[str, Tensor]:
+    """The tensors of a whole detector under our names, every bit as the file has them.
+
+    The one change: mmdetection 3 has no row for the class token in v1's last position table, and
+    gets a row of zeros, which no detector reads.
+
+    Args:
+        model: The same detector, which is filled on the way.
+        checkpoint: What `read_checkpoint` read.
+        where: What it was read from, for errors.
+
+    Raises:
+        UserError: The file is not all of this detector, or for another grid of positions.
+    """
+    report = load_detector(model, checkpoint, where, exact=True)
+    for name, change in report.resized.items():
+        if change != TOKEN_ADDED:
+            raise UserError(f"{where}: {name} would have to change ({change})")
+    found, _, rest = find_parts(checkpoint.state, where)
+    whole = rest | {f"backbone.{name}": value for name, value in found.state.items()}
+    own = model.state_dict()
+    return {
+        name: fit_shape(name.removeprefix("backbone."), whole[name], value.shape)[0]
+        for name, value in own.items()
+    }
 
 
 def other_rows(

@@ -278,3 +278,18 @@ def cut_kv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             cut[name] = value
     return cut
+
+
+def join_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way, for mmdetection 3: one matrix of queries, keys and values in each attention,
+    and feed-forward layers as 1x1 convolutions."""
+    joined: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if ".attn.q." in name:
+            parts = (value, state[name.replace(".q.", ".kv.")])
+            joined[name.replace(".q.", ".qkv.")] = torch.cat(parts)
+        elif re.search(r"\.mlp\.fc[12]\.weight$", name):
+            joined[name] = value[:, :, None, None]
+        elif ".attn.kv." not in name:
+            joined[name] = value
+    return joined

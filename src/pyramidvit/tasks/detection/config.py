@@ -111,7 +111,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "zoom_out": 1.0,
         "jitter": 0.0,
         "proposals": 100,
-        "region_samples": 64,
+        "region_samples": 32,
         "drop_path_rate": 0.0,
     },
     # As published; learning rate and batch size differ by model: see `recipe_changes`.

@@ -59,7 +59,8 @@ class TwoStageDetector(nn.Module):
         neck: Those to maps of one width.
         rpn_head: Those to objectness.
         roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
-        proposals: Regions an image.
+        proposals: Regions an image, from as many anchors of each level, or in training from twice
+            as many: the published 1000, 1000 and 2000.
         region_samples: How many of them an image are learnt from at a time.
         low_quality: Least overlap for which an object also takes the best region that it has.
         decoding: How detections are chosen, whose masks are then drawn.
@@ -110,7 +111,7 @@ class TwoStageDetector(nn.Module):
         return self.learn(maps[:-1], dense, sizes, targets)
 
     def detect(self, maps: Sequence[Tensor], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
-        proposals = propose(dense, sizes, candidates=1000, most=self.proposals)
+        proposals = propose(dense, sizes, candidates=self.proposals, most=self.proposals)
         logits, deltas = self.roi_head(maps, proposals.boxes, proposals.images)
         found = detect_regions(logits, deltas, proposals, sizes, self.decoding)
         masks = self.roi_head.forward_masks(maps, found.boxes, found.images, found.labels)
@@ -123,7 +124,7 @@ class TwoStageDetector(nn.Module):
         sizes: Sizes,
         targets: Sequence[Truth],
     ) -> RegionOutputs:
-        proposals = propose(dense, sizes, candidates=2000, most=self.proposals)
+        proposals = propose(dense, sizes, candidates=2 * self.proposals, most=self.proposals)
         regions = sample_regions(
             proposals, targets, count=self.region_samples, low_quality=self.low_quality
         )
