@@ -40,8 +40,13 @@ class Heads(NamedTuple):
 def heads_of_tasks() -> tuple[Heads, ...]:
     """All heads, a row a task; imported here, since tasks import this module."""
     from .tasks.detection.model import BUILDERS, build_detector
+    from .tasks.segmentation.model import BUILDERS as SEGMENTERS
+    from .tasks.segmentation.model import build_segmenter
 
-    return (Heads(BUILDERS, build_detector, load_detector, 80),)  # COCO
+    return (
+        Heads(BUILDERS, build_detector, load_detector, 80),  # COCO
+        Heads(SEGMENTERS, build_segmenter, load_detector, 150),  # ADE20K
+    )
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .tasks import Opened
 
 DESCRIPTION = """Scores a checkpoint. A classifier: top-1, top-5, accuracy of each class, confusion
-matrix. A detector: COCO's and PASCAL VOC's average precision, and per class."""
+matrix. A detector: COCO's and PASCAL VOC's average precision, and per class. A segmenter: mean
+IoU, accuracy, boundary IoU, and per class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class EvaluateOptions:
         window_overlap: Share of a `window` that its neighbours show too.
         scales: Sizes, as shares of a prepared image's, whose segmentations are averaged.
         flip: Averages with the segmentations of the mirrored images.
-        batch_size: Images a step.
+        batch_size: Images a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
         devices: Processes on this machine, one a device; torchrun's count wins.
         precision: "float32", or "bf16" for mixed precision.
@@ -51,7 +52,7 @@ class EvaluateOptions:
     """
 
     data: str | None = None
-    split: Literal["auto", "train", "validation", "all"] = "auto"
+    split: Literal["auto", "train", "validation", "test", "all"] = "auto"
     model: str | None = None
     tile: int = 0
     overlap: float = 0.25
@@ -60,7 +61,7 @@ class EvaluateOptions:
     window_overlap: float = 1 / 3
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    batch_size: int = 64
+    batch_size: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     precision: Literal["float32", "bf16"] = "float32"
@@ -97,7 +98,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from ..engine.report import Reporter
     from .tasks import open_checkpoint
 
-    require(options, "batch_size", options.batch_size >= 1, "1 or more")
+    require(options, "batch_size", options.batch_size >= 0, "0 or more")
     require(options, "devices", options.devices >= 1, "1 or more")
     require(options, "max_detections", options.max_detections >= 0, "0 or more")
 
@@ -119,7 +120,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         source,
         opened.classes,
         opened.input_record,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or opened.task.at_once,
         workers=workers,
         reporter=reporter,
         broken=BrokenImages(reporter, len(source), options.max_broken),

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Iterable[Frame]], Iterator[tuple[Frame, Any]]]
 
-DESCRIPTION = """Classifies pictures, or finds objects in them: files, folders (with all below
-them), quoted patterns, and videos. Writes results.jsonl, a line a picture or frame, the pictures
-and videos with what was found drawn in, and the files of --formats."""
+MOST_AT_ONCE = 16  # so that the first answers come soon
+
+DESCRIPTION = """Classifies pictures, finds objects in them, or labels their pixels: files, folders
+(with all below them), quoted patterns, and videos. Writes results.jsonl, a line a picture or frame,
+the pictures and videos with what was found drawn in, and the files of --formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class PredictOptions:
         tile: Side in pixels of windows that large pictures are cut into, so that small objects
             are found; 0 looks at pictures whole.
         overlap: Share of a window that its neighbours show too.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "float32", or "bf16" for mixed precision.
         workers: Picture-reading processes; -1 decides by the machine.
@@ -57,7 +59,7 @@ class PredictOptions:
     formats: str = "auto"
     tile: int = 0
     overlap: float = 0.25
-    batch_size: int = 16
+    batch_size: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     workers: int = -1
@@ -92,7 +94,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from .predictions import PredictionFolder
     from .tasks import open_checkpoint
 
-    require(options, "batch_size", options.batch_size >= 1, "1 or more")
+    require(options, "batch_size", options.batch_size >= 0, "0 or more")
     pictures, videos = list_media(images)
     check_reader(videos)
     check_output(options.output)
@@ -159,7 +161,7 @@ def ask_pictures(
         opened.model,
         pictures,
         opened.input_record,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
         workers=reading_processes(options.workers, in_memory=len(pictures) < 32, ranks=1),
         tiling=tiling,
     )
@@ -181,7 +183,7 @@ def ask_frames(
         opened.model,
         frames,
         opened.input_record,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
         tiling=tiling,
     )
 

@@ -56,6 +56,7 @@ DETECTION = Task(
     name="detection",
     divisor=DIVISOR,
     shown=16,
+    at_once=8,
     build_model=build_model,
     describe_model=describe_model,
     rebuild=rebuild,

@@ -49,6 +49,7 @@ SEGMENTATION = Task(
     name="segmentation",
     divisor=DIVISOR,
     shown=16,
+    at_once=4,
     build_model=build_model,
     describe_model=describe_model,
     rebuild=rebuild,
