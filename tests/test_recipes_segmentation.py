@@ -78,7 +78,7 @@ def test_a_segmentation_recipe_shows_everything_that_makes_the_run(path: Path) -
         *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
         *("held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
         *("lr_by", "lr_drops", "warmup_lr", "warmup_updates"),  # without effect in it
-        "balance",
+        *("balance", "unbias"),  # all classes weigh alike
     }
     if values["model"] == "trans2seg":
         left_to_the_user |= {"dropout"}

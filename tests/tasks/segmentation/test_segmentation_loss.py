@@ -70,3 +70,21 @@ def test_a_loss_that_cannot_be_is_refused() -> None:
         build_loss(SegmentationOptions(loss="structure"), (), 3)
     with pytest.raises(UserError, match="class_weights must be 3 numbers, one a class, got 2"):
         build_loss(SegmentationOptions(class_weights=(1.0, 2.0)), (), 3)
+
+
+def test_weights_whose_effect_is_taken_back_have_the_plain_posterior_for_their_best_logits() -> (
+    None
+):
+    shares = torch.tensor([0.75, 0.25])  # of 16 pixels that look alike, so have the same logits
+    labels = torch.tensor([0, 0, 0, 1] * 4).reshape(4, 4)
+    batch = batch_of(labels.repeat(8, 8))
+    gradients = {}
+    for unbias in (0.0, 1.0):
+        logits = shares.log().requires_grad_()
+        options = SegmentationOptions(class_weights=(0.1, 2.0), unbias=unbias)
+        maps = logits.view(1, 2, 1, 1).expand(1, 2, 32, 32)
+        terms = build_loss(options, (), 2)(SegmentationOutputs(maps), batch)
+        (gradient,) = torch.autograd.grad(terms["cross_entropy"], logits)
+        gradients[unbias] = gradient.abs().max().item()
+    assert gradients[1.0] < 1e-6  # they are the minimum
+    assert gradients[0.0] > 0.1  # which without it lies elsewhere

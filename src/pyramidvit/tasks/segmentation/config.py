@@ -42,6 +42,8 @@ class SegmentationOptions(TrainOptions):
         balance: Measures the weights of the classes on the training maps: "median" divides the
             median of the classes' shares of the pixels by each one's, "inverse" is inversely
             proportional to them, "none" weighs all alike.
+        unbias: Share, from 0 to 1, of the weights' effect on predictions that is taken back: heavy
+            classes are learnt as the weights ask, but not claimed so often.
         mean_over: Cross entropy and focal loss are divided by the number of "labelled" pixels, or
             of "all", as published, unlabelled ones included.
         width: Channels of the feature pyramid, or of Trans2Seg's tokens; published: 256.
@@ -67,6 +69,7 @@ class SegmentationOptions(TrainOptions):
     loss: str = "cross_entropy"
     class_weights: tuple[float, ...] = ()
     balance: Literal["none", "median", "inverse"] = "none"
+    unbias: float = 0.0
     mean_over: Literal["labelled", "all"] = "labelled"
     width: int = 128
     dropout: float = 0.1
@@ -81,8 +84,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Scenes of digits at 128 pixels: whole, hardly enlarged or shrunk, never a flip.
     "scenes": {
         "epochs": 12,
-        "lr": 1e-3,
-        "warmup": 1.0,
+        "lr": 2e-3,
+        "warmup": 0.2,
         "short_side": 128,
         "long_side": 128,
         "min_scale": 1.0,
@@ -91,6 +94,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "cat_max_ratio": 1.0,
         "flip": 0.0,
         "distortion": 0.0,
+        "balance": "median",
+        "unbias": 0.85,
         "width": 64,
         "dropout": 0.0,
         "drop_path_rate": 0.0,
@@ -158,11 +163,12 @@ def check_options(options: SegmentationOptions) -> None:
     scale = f"the min_scale of {options.min_scale} or more"
     require(options, "max_scale", options.max_scale >= options.min_scale, scale)
     require(options, "cat_max_ratio", 0 < options.cat_max_ratio <= 1, "from above 0 to 1")
-    for name in ("flip", "distortion"):
+    for name in ("flip", "distortion", "unbias"):
         require(options, name, 0 <= getattr(options, name) <= 1, "from 0 to 1")
     weights = options.class_weights
     sound = all(w >= 0 for w in weights) and (not weights or sum(weights) > 0)
     require(options, "class_weights", sound, "0 or more each, and not all 0")
+    require(options, "unbias", not options.unbias or 0 not in weights, "0 where a class weighs 0")
     heads = options.width % 8 == 0 or options.model != "trans2seg"
     require(options, "width", heads, "a multiple of 8 for trans2seg")
     require(options, "width", options.width >= 2, "2 or more")

@@ -49,17 +49,27 @@ def build_loss(options: SegmentationOptions, labels: Sequence[int], num_classes:
         raise UserError(
             f"class_weights must be {num_classes} numbers, one a class, got {len(weights)}"
         )
-    terms = {name: find_term(name, weights, options.mean_over == "all") for name in names}
+    terms = {
+        name: find_term(name, weights, options.unbias, options.mean_over == "all") for name in names
+    }
     return partial(loss, terms=terms)
 
 
-def find_term(name: str, class_weights: Tensor | None, over_all: bool) -> Term:
-    """A function from logits and labels to the loss of that name."""
+def find_term(name: str, class_weights: Tensor | None, unbias: float, over_all: bool) -> Term:
+    """A function from logits and labels to the loss of that name.
+
+    Weights w make the best logits those of p(class) * w. Where the loss is that of logits + log(w),
+    what is added takes this upon itself, and the network's own logits are those of p.
+    """
     if name in ("cross_entropy", "focal"):
         function = pixel_cross_entropy if name == "cross_entropy" else pixel_focal_loss
 
         def weighted(logits: Tensor, labels: Tensor) -> Tensor:
-            weights = None if class_weights is None else class_weights.to(logits)
+            if class_weights is None:
+                return function(logits, labels, over_all=over_all)
+            weights = class_weights.to(logits)
+            if unbias:
+                logits = logits + unbias * weights.log().view(-1, 1, 1)
             return function(logits, labels, class_weights=weights, over_all=over_all)
 
         return weighted
