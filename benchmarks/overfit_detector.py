@@ -9,6 +9,7 @@ themselves; the detector has the published width and starts from nothing.
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ def write_data(source: Path, folder: Path, count: int) -> Path:
     record = json.loads(file.read_text())
     chosen = choose_images(record, count)
     pictures = {path.name: path for path in source.rglob("*") if path.is_file()}
+    (folder / "images").mkdir(parents=True)
     for image in chosen:
-        image["file_name"] = str(pictures[Path(image["file_name"]).name].resolve())
-    folder.mkdir(parents=True)
+        name = Path(image["file_name"]).name
+        shutil.copy(pictures[name], folder / "images" / name)
     for part, repeats in (("train", REPEATS), ("val", 1)):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []

@@ -58,7 +58,8 @@ def test_a_recipe_file_shows_everything_that_makes_the_run(model: str) -> None:
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
         *("checkpoint_steps", "max_broken", "output"),
         *("rotate", "shift", "zoom", "held_out"),  # no part in the published run
-        *("lr_drops", "warmup_updates", "accumulate", "grad_checkpointing"),  # nor these
+        *("lr_drops", "poly_power", "warmup_updates"),  # nor these
+        *("accumulate", "grad_checkpointing"),
         *("layer_decay", "freeze", "probe", "sampling", "class_weights", "patience"),
     }
     fields = ClassificationOptions.__dataclass_fields__

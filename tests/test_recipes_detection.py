@@ -79,7 +79,7 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
         *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
         *("tile", "held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
-        *("min_lr", "lr_by", "warmup"),  # without effect in steps and with warm-up by updates
+        *("min_lr", "lr_by", "poly_power", "warmup"),  # nor in steps and with warm-up by updates
     }
     if values["model"] == "retinanet":
         left_to_the_user |= {"hidden", "candidates", "proposals", "region_samples"}

@@ -41,8 +41,13 @@ def heads_of_tasks() -> tuple[Heads, ...]:
     """All heads, a row a task; imported here, since tasks import this module."""
     from .tasks.detection.model import build_detector
     from .tasks.detection.table import HEADS
+    from .tasks.segmentation.model import BUILDERS as SEGMENTERS
+    from .tasks.segmentation.model import build_segmenter
 
-    return (Heads(HEADS, build_detector, load_detector, 80),)  # COCO
+    return (
+        Heads(HEADS, build_detector, load_detector, 80),  # COCO
+        Heads(SEGMENTERS, build_segmenter, load_detector, 150),  # ADE20K
+    )
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -27,8 +27,10 @@ class TrainOptions:
         warmup: Epochs of linear warm-up from `warmup_lr`, at most half of all epochs.
         warmup_lr: Learning rate at the first update.
         lr_by: Moves the learning rate every "step" or every "epoch".
-        schedule: "cosine" from `lr` to `min_lr`, or "step": a tenth from each of `lr_drops` on.
+        schedule: "cosine" from `lr` to `min_lr`, "step": a tenth from each of `lr_drops` on, or
+            "poly": from `lr` to `min_lr` with the power `poly_power` of what is left to do.
         lr_drops: Epochs after which the learning rate drops to a tenth, with schedule step.
+        poly_power: Power of schedule poly; 1 is a straight line.
         warmup_updates: Updates of linear warm-up from `warmup_lr`; 0 takes `warmup` epochs.
         weight_decay: AdamW's, on the weights that `decay` says.
         decay: What weight decay is for: "matrices" (two or more dimensions), "all", or
@@ -64,8 +66,9 @@ class TrainOptions:
     warmup: float = 2.0
     warmup_lr: float = 1e-6
     lr_by: Literal["step", "epoch"] = "step"
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "step", "poly"] = "cosine"
     lr_drops: tuple[int, ...] = ()
+    poly_power: float = 0.9
     warmup_updates: int = 0
     weight_decay: float = 0.05
     decay: Literal["matrices", "all", "not_norms"] = "matrices"
@@ -118,6 +121,7 @@ def check_train_options(options: TrainOptions) -> None:
     drops = options.lr_drops
     ascending = all(a < b for a, b in zip((0, *drops), drops, strict=False))
     require(options, "lr_drops", ascending, "epochs from 1 up, in ascending order")
+    require(options, "poly_power", options.poly_power > 0, "above 0")
     whole = options.accumulate >= 1 and options.batch_size % options.accumulate == 0
     require(options, "accumulate", whole, f"a divisor of the batch size {options.batch_size}")
     same = options.layer_decay == 1 or options.decay == "matrices"

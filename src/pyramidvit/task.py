@@ -83,6 +83,7 @@ class Task:
         name: As written into checkpoints.
         divisor: Batches are padded to a multiple of it.
         shown: How many pictures a page of them holds.
+        at_once: Images a step where nothing is learnt, unless somebody says how many.
         build_model: (options, classes) to a network, filled from a checkpoint where options say so.
         describe_model: (options, classes) to the JSON record from which `rebuild` makes it again.
         rebuild: Such a record to a network with fresh weights.
@@ -119,6 +120,7 @@ class Task:
     name: str
     divisor: int = 1
     shown: int = 32
+    at_once: int = 64
     build_model: Callable[[Any, Classes], nn.Module]
     describe_model: Callable[[Any, Classes], dict[str, Any]]
     rebuild: Callable[[dict[str, Any]], nn.Module]

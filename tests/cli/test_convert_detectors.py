@@ -11,7 +11,7 @@ from PIL import Image
 from foreign import assert_bits
 from pyramidvit import create_model, read_checkpoint, save_checkpoint
 from pyramidvit.cli import main
-from pyramidvit.cli.convert_detector import PUBLISHED_SIZE, make_record
+from pyramidvit.cli.tasks import PUBLISHED, make_record
 from pyramidvit.structures import Classes
 from pyramidvit.tasks.detection.task import DETECTION
 from pyramidvit.weights.checkpoint import Checkpoint
@@ -107,7 +107,7 @@ def test_a_record_without_names_numbers_its_classes() -> None:
         record = make_record(Checkpoint(state={}, classes=names), model)
         assert [row["name"] for row in record["classes"]] == ["class 0", "class 1"]
         assert record["named"] is False
-    assert record["input"] == DETECTION.describe_input(PUBLISHED_SIZE)
+    assert record["input"] == DETECTION.describe_input(PUBLISHED["detection"][1])
 
 
 def test_a_prefix_takes_the_backbone_alone(capsys: pytest.CaptureFixture[str]) -> None:

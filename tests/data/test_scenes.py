@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from pyramidvit.data.class_shares import class_shares
 from pyramidvit.data.digits import load_arrays
 from pyramidvit.data.scenes import (
     LEAST_CONTRAST,
@@ -17,6 +18,7 @@ from pyramidvit.data.scenes import (
     count_runs,
     covered,
     load_scene_data,
+    load_scene_maps,
     place_glyphs,
 )
 from pyramidvit.ops.masks import decode_masks, encode_masks
@@ -131,3 +133,29 @@ def test_hundreds_of_scenes_are_made_in_a_second() -> None:
     for number in range(60):
         source[number]
     assert time.process_time() - started < 0.6  # a slow core makes 700 a second, 100 will do
+
+
+def test_scene_maps_show_the_same_pictures_with_a_class_for_every_pixel() -> None:
+    objects, maps = load_scene_data(seed=2), load_scene_maps(seed=2)
+    assert maps.classes.names == ("background", *objects.classes.names)
+    assert len(maps.classes.ids) == 11
+    for part in ("train", "validation"):
+        for number in range(5):
+            one, other = objects.splits[part][number], maps.splits[part][number]
+            assert one.image.tobytes() == other.image.tobytes()
+            assert one.origin == other.origin
+            expected = torch.zeros(SIDE, SIDE, dtype=torch.int16)
+            masks = decode_masks(one.target.masks)
+            for mask, label in zip(masks, one.target.labels.tolist(), strict=True):
+                expected[mask] = label + 1
+            assert torch.equal(other.target.labels, expected)
+            assert other.target.labels.dtype == torch.int16
+            again = maps.splits[part].read_target(number)  # type: ignore[attr-defined]
+            assert torch.equal(again.labels, expected)
+
+
+def test_most_of_a_scene_map_is_background() -> None:
+    shares = class_shares(load_scene_maps(seed=0, validation=20).splits["validation"])
+    assert 0.8 < float(shares[0]) < 0.95
+    assert float(shares.sum()) == pytest.approx(1)
+    assert len(shares) == 11

@@ -19,11 +19,13 @@ class Verb:
 
 VERBS = {
     "train": Verb(
-        "train a classifier or a detector", "pvt train --data photos/ --model pvt_v2_b0 --epochs 20"
+        "train a classifier, detector or segmenter",
+        "pvt train --data photos/ --model pvt_v2_b0 --epochs 20",
     ),
     "evaluate": Verb("score a checkpoint", "pvt evaluate best.safetensors --data photos/"),
     "predict": Verb(
-        "classify pictures or find objects", "pvt predict best.safetensors holiday.jpg pictures/"
+        "classify pictures, find objects, label pixels",
+        "pvt predict best.safetensors holiday.jpg pictures/",
     ),
     "embed": Verb(
         "write pictures' features", "pvt embed best.safetensors pictures/ --output features.parquet"

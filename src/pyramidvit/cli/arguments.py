@@ -5,11 +5,15 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from ..errors import UserError, nearest
+from ..options import require
+
+if TYPE_CHECKING:
+    from ..task import Task, Tiling
 
 Options = TypeVar("Options")
 
@@ -98,6 +102,23 @@ def to_options(kind: type[Options], namespace: Namespace) -> Options:
     """The part of a parsed command line that a dataclass of options has fields for."""
     fields: Mapping[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
     return kind(**{name: namespace[name] for name in fields})
+
+
+def tiling_of(task: "Task", options: Any) -> "Tiling | None":
+    """What `tile` and `overlap` of an evaluation's or a prediction's options ask for.
+
+    Raises:
+        UserError: A number out of range, or a task that cannot look at windows.
+    """
+    from ..task import Tiling
+
+    require(options, "tile", options.tile == 0 or options.tile >= 32, "0, or 32 or more")
+    require(options, "overlap", 0 <= options.overlap <= 0.9, "from 0 to 0.9")
+    if not options.tile:
+        return None
+    if task.predict_tiled is None:
+        raise UserError(f"--tile: {task.name} looks at pictures as a whole; leave it out")
+    return Tiling(side=options.tile, overlap=options.overlap)
 
 
 class Formatter(DefaultHelpFormatter):

@@ -6,19 +6,16 @@ from typing import Any, Literal
 
 from .. import __version__
 from ..errors import UserError
-from ..structures import Classes
 from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
-from ..tasks.detection.config import DetectionOptions
 from ..tasks.detection.foreign import describe_file, holds_detector
 from ..tasks.detection.network import rebuild
-from ..tasks.detection.task import DETECTION
 from ..weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from ..weights.convert import write_mmdetection
 from ..weights.load_detector import find_parts, read_whole
 from .convert import compare
+from .tasks import describe_head
 
 VERSIONS: dict[str, Literal[2, 3]] = {"mmdetection": 2, "mmdetection3": 3}
-PUBLISHED_SIZE = DetectionOptions(short_side=800, long_side=1333)  # what the papers resize to
 
 
 def is_for_detectors(checkpoint: Checkpoint, to: str, prefix: str | None) -> bool:
@@ -43,11 +40,12 @@ def convert_detector(
     """
     where = checkpoint.where
     model = describe_file(checkpoint, where)
+    record = checkpoint.record or {"version": __version__, **describe_head(where, checkpoint)}
     state = read_whole(rebuild(model), checkpoint, where)
     if to in VERSIONS:
         write_mmdetection(partial, state, checkpoint.classes, VERSIONS[to])
     elif output.suffix == ".safetensors":
-        save_checkpoint(partial, state, checkpoint.record or make_record(checkpoint, model))
+        save_checkpoint(partial, state, record)
     else:
         raise UserError(f"{output}: give the file a name that ends in .safetensors")
     again = read_whole(rebuild(model), read_checkpoint(partial), str(output))
@@ -68,22 +66,6 @@ def convert_detector(
         said = ", ".join(f"{name} {value}" for name, value in unusual.items())
         lines.append(("note", f"not as published, so its configuration must say it too: {said}"))
     return lines
-
-
-def make_record(checkpoint: Checkpoint, model: dict[str, Any]) -> dict[str, Any]:
-    """The record that our own file of a foreign detector would have."""
-    count = model["num_classes"]
-    names = checkpoint.classes
-    named = names is not None and len(names) == count
-    shown = names if names is not None and named else [f"class {k}" for k in range(count)]
-    return {
-        "version": __version__,
-        "task": DETECTION.name,
-        "model": model,
-        "classes": Classes(names=tuple(shown), ids=tuple(range(count))).to_records(),
-        "named": named,
-        "input": DETECTION.describe_input(PUBLISHED_SIZE),
-    }
 
 
 def other_numbers(model: dict[str, Any]) -> dict[str, Any]:

@@ -4,26 +4,28 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError
 from . import VERBS
 from .arguments import build_parser, parse, to_options
+from .data_report import MOST_CLASSES, plural, print_faults, print_sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from PIL.Image import Image
+
     from ..data.check import Report
+    from ..data.check_maps import MapReport
     from ..engine.report import Reporter
 
-DESCRIPTION = """Checks data: COCO json, Pascal VOC XML, YOLO text with data.yaml, or class folders.
-Counts images, objects and classes, names every fault with its place, and draws a page of samples.
-Exits with 1 if there are faults."""
-
-MOST_LISTED = 10  # faults of a kind, and sizes
-MOST_CLASSES = 100
+DESCRIPTION = """Checks data: COCO json, Pascal VOC XML, YOLO text with data.yaml, pictures with
+label maps (a folder, ADE20K, Cityscapes, Pascal VOC, COCO panoptic), or class folders.
+Counts images, objects or pixels and classes, names every fault with its place, and draws a page of
+samples. Exits with 1 if there are faults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,11 @@ class DataOptions:
 
     Args:
         output: PNG file for the page of samples; without it, <data>-samples.png.
+        task: What data are taken for that would do for both, such as instance masks.
     """
 
     output: str | None = None
+    task: Literal["auto", "detection", "segmentation"] = "auto"
 
 
 def run(arguments: list[str]) -> int:
@@ -48,7 +52,7 @@ def run(arguments: list[str]) -> int:
 def make_parser() -> ArgumentParser:
     parser = build_parser("data", DESCRIPTION, VERBS["data"].example)
     parser.add_argument("action", type=str, help="What to do: check.")
-    parser.add_argument("place", type=str, help="Folder, COCO json or data.yaml.")
+    parser.add_argument("place", type=str, help="Folder, COCO json, data.yaml or classes.yaml.")
     parser.add_argument("--json", action="store_true", help="Prints JSON, with every fault.")
     parser.add_argument(
         "--quick",
@@ -68,7 +72,9 @@ def check(place: str, options: DataOptions, *, quick: bool, as_json: bool) -> in
     from pathlib import Path
 
     from ..data.check import check_data
+    from ..data.check_maps import MapReport
     from ..engine.report import Reporter
+    from .data_maps import print_map_report
 
     path = Path(options.output or f"{Path(place).resolve().stem}-samples.png")
     if not path.parent.is_dir():
@@ -80,34 +86,49 @@ def check(place: str, options: DataOptions, *, quick: bool, as_json: bool) -> in
             bar.progress.update(bar.task, total=total)
             return bar.advance
 
-        report = check_data(place, start=start, quick=quick)
+        report = check_data(place, start=start, quick=quick, task=options.task)
     drawn = draw(report, path)
     if as_json:
         record = {"place": place, **report.to_record(), "page": str(path) if drawn else None}
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
     else:
-        print_report(place, report, reporter)
+        if isinstance(report, MapReport):
+            print_map_report(place, report, reporter)
+        else:
+            print_report(place, report, reporter)
         reporter.say("page", str(path) if drawn else "no picture could be read")
     return 1 if report.faults else 0
 
 
-def draw(report: "Report", path: "Path") -> bool:
+def draw(report: "Report | MapReport", path: "Path") -> bool:
     """Writes the page of samples; False where no picture can be read."""
     import io
 
-    from ..data.sample_page import choose_samples, draw_page, read_pictures
     from ..files import write_atomically
 
+    page = page_of(report)
+    if page is None:
+        return False
+    content = io.BytesIO()
+    page.save(content, format="png")
+    write_atomically(path, content.getvalue())
+    return True
+
+
+def page_of(report: "Report | MapReport") -> "Image | None":
+    """Samples of the first part that has any; None where no picture can be read."""
+    from ..data.check_maps import MapReport
+    from ..data.map_page import choose_maps, draw_map_page
+    from ..data.sample_page import choose_samples, draw_page, read_pictures
+
+    if isinstance(report, MapReport):
+        maps = [m for source in list(report.sources.values())[:1] for m in choose_maps(source)]
+        return draw_map_page(maps, report.classes) if maps else None
     if report.sources:
         samples = choose_samples(next(iter(report.sources.values())))
     else:
         samples = read_pictures(report.pictures)
-    if not samples:
-        return False
-    content = io.BytesIO()
-    draw_page(samples, report.classes).save(content, format="png")
-    write_atomically(path, content.getvalue())
-    return True
+    return draw_page(samples, report.classes) if samples else None
 
 
 def print_report(place: str, report: "Report", reporter: "Reporter") -> None:
@@ -129,10 +150,6 @@ def print_report(place: str, report: "Report", reporter: "Reporter") -> None:
     print_faults(report, reporter)
 
 
-def plural(number: int, word: str) -> str:
-    return word if number == 1 else f"{word}es" if word.endswith("s") else f"{word}s"
-
-
 def print_classes(report: "Report", reporter: "Reporter") -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -149,28 +166,3 @@ def print_classes(report: "Report", reporter: "Reporter") -> None:
     reporter.console.print(table)
     if len(rows) > MOST_CLASSES:
         reporter.say("", f"and {len(rows) - MOST_CLASSES} more classes (--json lists all)")
-
-
-def print_sizes(report: "Report", reporter: "Reporter") -> None:
-    common = [f"{w}x{h} ({n:,})" for (h, w), n in report.sizes.most_common(MOST_LISTED)]
-    more = len(report.sizes) - len(common)
-    reporter.say("sizes", ", ".join(common) + f" and {more} more" * bool(more))
-    if len(report.sizes) > 1:
-        small, large = (f(report.sizes, key=lambda s: s[0] * s[1]) for f in (min, max))
-        text = f"smallest {small[1]}x{small[0]}, largest {large[1]}x{large[0]}"
-        reporter.say("", text)
-
-
-def print_faults(report: "Report", reporter: "Reporter") -> None:
-    from ..data.faults import KINDS
-
-    if not report.faults:
-        reporter.say("faults", "none")
-    for kind, meaning in KINDS.items():
-        found = [fault for fault in report.faults if fault.kind == kind]
-        if found:
-            reporter.say("faults", f"{meaning.count(len(found))}: {meaning.then}")
-        for fault in found[:MOST_LISTED]:
-            reporter.say("", f"  {fault.place}: {fault.text}")
-        if len(found) > MOST_LISTED:
-            reporter.say("", f"  and {len(found) - MOST_LISTED:,} more (--json lists all)")

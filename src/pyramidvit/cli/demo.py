@@ -19,11 +19,50 @@ DESCRIPTION = """Trains on the scans of handwritten digits that ship with scikit
 result on others, predicts some of them, and shows where the pictures are.
   classification  pvt_v2_b0 on single digits; about two minutes on two cores
   detection       the same, and from its weights Mask R-CNN on scenes of digits, with boxes
-                  and masks; about a quarter of an hour
-  all             classification, and a short version of detection; about six minutes"""
+                  and masks; about ten minutes
+  segmentation    the same, and from its weights Semantic FPN on those scenes, pixel by
+                  pixel; about six minutes
+  all             classification, and short versions of the others; about six minutes"""
 
-What = Literal["classification", "detection", "all"]
-SHORT, FULL = 1, 3  # epochs of the detector
+What = Literal["classification", "detection", "segmentation", "all"]
+WHATS: tuple[What, ...] = ("classification", "detection", "segmentation", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """A network that learns from scenes of digits.
+
+    Attributes:
+        task: Its name, and that of its folder.
+        model: The network.
+        full: Epochs when it is shown alone.
+        short: Epochs when all is shown.
+        pictures: What a run leaves to be looked at.
+    """
+
+    task: str
+    model: str
+    full: int
+    short: int
+    pictures: tuple[str, ...]
+
+
+SCENES = (
+    Scenes(
+        "detection",
+        "mask_rcnn",
+        full=3,
+        short=1,
+        pictures=("samples", "curves", "precision_recall", "confusion", "predictions"),
+    ),
+    Scenes(
+        "segmentation",
+        "semantic_fpn",
+        full=4,
+        short=1,
+        pictures=("samples", "curves", "confusion", "predictions"),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +72,18 @@ class DemoOptions:
     Args:
         output: Folder to create; without it, demo/<what>-<number>.
         epochs: Passes over the single digits.
-        detection_epochs: Passes over the scenes; -1 takes what the words above promise.
+        scene_epochs: Passes over the scenes; -1 takes what the words above promise.
     """
 
     output: str | None = None
     epochs: int = 20
-    detection_epochs: int = -1
+    scene_epochs: int = -1
 
 
 def run(arguments: list[str]) -> None:
     parsed = parse(make_parser(), arguments)
-    if parsed.what not in ("classification", "detection", "all"):
-        known = ("classification", "detection", "all")
-        raise UserError(f"unknown demo {parsed.what}; nearest: {nearest(parsed.what, known)}")
+    if parsed.what not in WHATS:
+        raise UserError(f"unknown demo {parsed.what}; nearest: {nearest(parsed.what, WHATS)}")
     demo(parsed.what, to_options(DemoOptions, parsed))
 
 
@@ -57,21 +95,22 @@ def make_parser() -> ArgumentParser:
 
 
 def demo(what: What, options: DemoOptions) -> Path:
-    """Shows classification, detection, or both; returns the folder of all that was made."""
+    """Shows one task, or all of them; returns the folder of all that was made."""
     from ..engine.folders import make_folder
     from ..engine.report import Reporter
 
     require(options, "epochs", options.epochs >= 1, "1 or more")
-    epochs = options.detection_epochs
-    require(options, "detection_epochs", epochs == -1 or epochs >= 1, "-1, or 1 or more")
+    epochs = options.scene_epochs
+    require(options, "scene_epochs", epochs == -1 or epochs >= 1, "-1, or 1 or more")
     folder = make_folder(options.output, "demo", what)
     reporter = Reporter()
     classify_digits(folder / "classification", options.epochs, reporter)
-    if what != "classification":
-        weights = folder / "classification" / "run" / "best.safetensors"
-        if epochs == -1:
-            epochs = FULL if what == "detection" else SHORT
-        detect_digits(folder / "detection", weights, epochs, reporter)
+    weights = folder / "classification" / "run" / "best.safetensors"
+    for scenes in SCENES:
+        if what in (scenes.task, "all"):
+            promised = scenes.short if what == "all" else scenes.full
+            count = promised if epochs == -1 else epochs
+            learn_scenes(scenes, folder / scenes.task, weights, count, reporter)
     return folder
 
 
@@ -93,23 +132,25 @@ def classify_digits(folder: Path, epochs: int, reporter: "Reporter") -> None:
     say_pictures(folder, ("samples", "curves", "confusion", "predictions"), reporter)
 
 
-def detect_digits(folder: Path, weights: Path, epochs: int, reporter: "Reporter") -> None:
-    """Trains a detector on scenes of digits, scores it, draws what it finds in twelve of them."""
-    from ..tasks.detection.config import DetectionOptions, recipe_changes
+def learn_scenes(
+    scenes: Scenes, folder: Path, weights: Path, epochs: int, reporter: "Reporter"
+) -> None:
+    """Trains a network on scenes of digits, scores it, draws what it says of twelve of them."""
     from .evaluate import EvaluateOptions, evaluate
+    from .kinds import KINDS
     from .predict import PredictOptions, predict
     from .train import train
 
-    settings = DetectionOptions(recipe="scenes", model="mask_rcnn", pretrained=str(weights))
-    changes = recipe_changes("scenes", settings.model, settings.backbone)
+    kind = KINDS[scenes.task]
+    settings = kind.options(recipe="scenes", model=scenes.model, pretrained=str(weights))
+    changes = kind.changes("scenes", settings)
     started = time.perf_counter()
     train(replace(settings, **changes | {"epochs": epochs, "output": str(folder / "run")}))
     best = say_trained(folder, started, reporter)
     evaluate(best, EvaluateOptions(output=str(folder / "evaluation")))
     files = write_scenes(folder / "scenes")
     predict(best, [str(files)], PredictOptions(output=str(folder / "predictions")))
-    names = ("samples", "curves", "precision_recall", "confusion", "predictions")
-    say_pictures(folder, names, reporter)
+    say_pictures(folder, scenes.pictures, reporter)
 
 
 def say_trained(folder: Path, started: float, reporter: "Reporter") -> str:

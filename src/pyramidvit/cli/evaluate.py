@@ -1,24 +1,26 @@
 """`pvt evaluate`: scores a checkpoint on every image of a data set exactly once."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser
 
 from ..errors import UserError
 from ..options import require
 from . import VERBS
-from .arguments import build_parser, parse, to_options
+from .arguments import build_parser, parse, tiling_of, to_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..data.source import DataSet
+    from ..engine.evaluate import Evaluation
     from .tasks import Opened
 
 DESCRIPTION = """Scores a checkpoint. A classifier: top-1, top-5, accuracy of each class, confusion
-matrix. A detector: COCO's and PASCAL VOC's average precision, and per class."""
+matrix. A detector: COCO's and PASCAL VOC's average precision, and per class. A segmenter: mean
+IoU, accuracy, boundary IoU, and per class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,17 @@ class EvaluateOptions:
         split: Part of the data; "auto" takes its validation part, or all of a folder without
             parts that the checkpoint was not trained on.
         model: Name of the model, for a checkpoint that does not say it.
-        batch_size: Images a step.
+        tile: Side in pixels of windows that large images are cut into, so that small objects are
+            found; 0 looks at images whole.
+        overlap: Share of a window of `tile` that its neighbours show too.
+        max_detections: Detections of an image that count, at most; 0 takes the detector's own limit
+            and COCO's 100. For images with more objects.
+        window: Side in pixels of windows that a prepared image is segmented in, averaging where
+            they overlap; 0 takes it whole.
+        window_overlap: Share of a `window` that its neighbours show too.
+        scales: Sizes, as shares of a prepared image's, whose segmentations are averaged.
+        flip: Averages with the segmentations of the mirrored images.
+        batch_size: Images a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
         devices: Processes on this machine, one a device; torchrun's count wins.
         precision: "float32", or "bf16" for mixed precision.
@@ -40,9 +52,16 @@ class EvaluateOptions:
     """
 
     data: str | None = None
-    split: Literal["auto", "train", "validation", "all"] = "auto"
+    split: Literal["auto", "train", "validation", "test", "all"] = "auto"
     model: str | None = None
-    batch_size: int = 64
+    tile: int = 0
+    overlap: float = 0.25
+    max_detections: int = 0
+    window: int = 0
+    window_overlap: float = 1 / 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    batch_size: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     precision: Literal["float32", "bf16"] = "float32"
@@ -67,24 +86,25 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     """Evaluates; returns the folder of the results.
 
     Raises:
-        UserError: Checkpoint or data cannot be used, or do not belong together.
+        UserError: Checkpoint or data cannot be used, or do not belong together, or the task cannot
+            do what is asked for.
     """
     from pathlib import Path
 
     from ..engine.broken import BrokenImages
     from ..engine.device import build_fabric, reading_processes
     from ..engine.evaluate import evaluate as score
-    from ..engine.folders import check_output, make_folder
-    from ..engine.plots import draw_page
+    from ..engine.folders import check_output
     from ..engine.report import Reporter
-    from ..files import write_atomically
     from .tasks import open_checkpoint
 
-    require(options, "batch_size", options.batch_size >= 1, "1 or more")
+    require(options, "batch_size", options.batch_size >= 0, "0 or more")
     require(options, "devices", options.devices >= 1, "1 or more")
+    require(options, "max_detections", options.max_detections >= 0, "0 or more")
 
     check_output(options.output)
-    opened = open_checkpoint(checkpoint, options.model)
+    opened = look_as_asked(open_checkpoint(checkpoint, options.model), options)
+    tiling = tiling_of(opened.task, options)
     data = find_data(opened, options)
     split = pick_split(opened, data, options)
     source = data.splits[split]
@@ -100,26 +120,77 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         source,
         opened.classes,
         opened.input_record,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or opened.task.at_once,
         workers=workers,
         reporter=reporter,
         broken=BrokenImages(reporter, len(source), options.max_broken),
         show=opened.task.shown,
+        tiling=tiling,
     )
-    folder = Path()
+    folder, files = Path(), ""
     if fabric.is_global_zero:
-        stem = f"{Path(checkpoint).resolve().parent.name}-{Path(checkpoint).stem}"
-        folder = make_folder(options.output, "evaluations", stem)
         resolved = {"checkpoint": checkpoint, "data": data.summary, "split": split}
         record = {**asdict(options), **resolved, **result.figures}
-        write_atomically(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
-        opened.task.report(result.metrics, opened.classes, folder)
-        title = f"{split} images, {opened.task.headline(result.figures)}"
-        draw_page(result.shown, title, folder / "predictions.png")
+        folder, files = write_results(checkpoint, opened, record, result)
     for name, value in result.figures.items():
         reporter.say(name, f"{value:.0f}" if name == "images" else f"{value:.4f}")
-    reporter.say("see", f"{folder}: metrics.json per_class.csv confusion.png predictions.png")
+    reporter.say("see", f"{folder}: {files}")
     return folder
+
+
+def look_as_asked(opened: "Opened", options: EvaluateOptions) -> "Opened":
+    """The checkpoint with more detections an image, or a network that looks several times.
+
+    Raises:
+        UserError: A number out of range, or the task cannot.
+    """
+    from ..task import Looks
+    from ..tasks.detection.task import with_limit
+
+    task, model = opened.task, opened.model
+    if options.max_detections:
+        if task.name != "detection":
+            raise UserError(f"--max_detections: {task.name} detects nothing; leave it out")
+        task = with_limit(task, model, options.max_detections)
+    require(options, "window", options.window == 0 or options.window >= 32, "0, or 32 or more")
+    require(options, "window_overlap", 0 <= options.window_overlap <= 0.9, "from 0 to 0.9")
+    scales = bool(options.scales) and all(0 < scale <= 8 for scale in options.scales)
+    require(options, "scales", scales, "numbers from above 0 to 8, such as [0.5, 1.0]")
+    looks = Looks(
+        window=options.window,
+        overlap=options.window_overlap,
+        scales=options.scales,
+        flip=options.flip,
+    )
+    if looks != Looks():
+        if task.look_again is None:
+            what = "--window, --window_overlap, --scales, --flip"
+            raise UserError(f"{what}: {task.name} looks once; leave them out")
+        model = task.look_again(model, looks).eval()
+    return replace(opened, task=task, model=model)
+
+
+def write_results(
+    checkpoint: str, opened: "Opened", record: dict[str, Any], result: "Evaluation"
+) -> "tuple[Path, str]":
+    """Writes figures, tables and pictures; returns their folder, and their names in a row."""
+    from pathlib import Path
+
+    from ..engine.folders import make_folder
+    from ..engine.plots import draw_page
+    from ..files import write_atomically
+    from ..tasks.detection import metrics as detection
+
+    stem = f"{Path(checkpoint).resolve().parent.name}-{Path(checkpoint).stem}"
+    folder = make_folder(record["output"], "evaluations", stem)
+    write_atomically(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+    written = opened.task.report(result.metrics, opened.classes, folder)
+    if isinstance(result.metrics, detection.DetectionMetrics):
+        written += detection.write_results(result.metrics, opened.classes, folder)
+    title = f"{record['split']} images, {opened.task.headline(result.figures)}"
+    draw_page(result.shown, title, folder / "predictions.png")
+    names = ("metrics.json", *(path.name for path in written), "predictions.png")
+    return folder, " ".join(names)
 
 
 def find_data(opened: "Opened", options: EvaluateOptions) -> "DataSet":

@@ -3,9 +3,9 @@
 import difflib
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,10 +13,16 @@ from ..errors import UserError
 from ..options import TrainOptions, is_embedded
 from ..tasks.classification import config as classification
 from ..tasks.detection import config as detection
+from ..tasks.segmentation import config as segmentation
+
+if TYPE_CHECKING:
+    from ..data.source import DataSet
+    from ..engine.report import Reporter
 
 CLASSIFIES = """Trains a classifier on a folder of class folders (class/image.jpg, or
 train/class/... and validation/class/...); without --data on handwritten digits.
-For detectors: pvt train --model retinanet --help (or faster_rcnn, mask_rcnn).
+For detectors: pvt train --model retinanet --help (or faster_rcnn, mask_rcnn); for
+segmenters: pvt train --model semantic_fpn --help (or trans2seg).
 
 recipes: light (the defaults below, for small data), finetune (small data and a
 --pretrained checkpoint), paper (ImageNet-1K as published), digits; auto takes digits
@@ -26,6 +32,30 @@ YOLO text (see docs/data.md); without --data on scenes of handwritten digits.
 
 recipes: light (the defaults below, for small data), 1x and 3x (COCO as published),
 scenes; auto takes scenes for the embedded scenes and light for anything else."""
+SEGMENTS = """Trains a segmenter on pictures with a label for every pixel: folders of pictures
+and PNG maps, COCO or Pascal VOC (see docs/data.md); without --data on scenes of
+handwritten digits.
+
+recipes: light (the defaults below, for small data), ade20k (as published), scenes;
+auto takes scenes for the embedded scenes and light for anything else."""
+
+
+def as_given(options: Any, data: "DataSet", reporter: "Reporter") -> Any:
+    """Most tasks measure nothing on the data before they train."""
+    return options
+
+
+def with_class_weights(options: Any, data: "DataSet", reporter: "Reporter") -> Any:
+    """The options with the weights of the classes, measured as `balance` asks, if it does."""
+    if options.balance == "none" or options.class_weights:
+        return options
+    from ..data.segmentation import class_shares
+    from ..tasks.segmentation.balance import weights_of
+
+    source = data.splits["train"]
+    with reporter.progress("class shares", len(source)) as bar:
+        shares = class_shares(source, bar.advance)
+    return replace(options, class_weights=weights_of(shares, options.balance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +70,7 @@ class Kind:
         check: Refuses options out of range.
         embedded: The recipe for the data that ships with the package.
         says: What its help says first.
+        measure: (options, data, reporter) to options with what follows from the data filled in.
     """
 
     task: str
@@ -49,6 +80,7 @@ class Kind:
     check: Callable[[Any], None]
     embedded: str
     says: str
+    measure: Callable[[Any, "DataSet", "Reporter"], Any] = as_given
 
 
 KINDS = {
@@ -70,19 +102,36 @@ KINDS = {
         embedded="scenes",
         says=DETECTS,
     ),
+    "segmentation": Kind(
+        task="segmentation",
+        options=segmentation.SegmentationOptions,
+        recipes=tuple(segmentation.RECIPES),
+        changes=lambda recipe, given: segmentation.recipe_changes(
+            recipe, given.model, given.backbone
+        ),
+        check=segmentation.check_options,
+        embedded="scenes",
+        says=SEGMENTS,
+        measure=with_class_weights,
+    ),
+}
+HEADS = {  # models that are put on a backbone, and the tasks that follow from them
+    **dict.fromkeys(detection.DETECTORS, "detection"),
+    **dict.fromkeys(segmentation.SEGMENTERS, "segmentation"),
 }
 
 
 def kind_of(model: str | None) -> Kind:
-    """The task follows from the model; a name that is no detector's is taken for a classifier.
+    """The task follows from the model; a name that is no detector's and no segmenter's is taken for
+    a classifier.
 
     Raises:
-        UserError: It looks like a detector's with a slip in it.
+        UserError: It looks like one of theirs with a slip in it.
     """
-    slip = difflib.get_close_matches(model or "", detection.DETECTORS, n=1, cutoff=0.75)
-    if slip and model not in detection.DETECTORS:
+    slip = difflib.get_close_matches(model or "", HEADS, n=1, cutoff=0.75)
+    if slip and model not in HEADS:
         raise UserError(f"unknown model {model}; nearest: {slip[0]}")
-    return KINDS["detection" if model in detection.DETECTORS else "classification"]
+    return KINDS[HEADS.get(model or "", "classification")]
 
 
 def named_model(arguments: Sequence[str]) -> str | None:

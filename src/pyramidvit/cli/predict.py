@@ -1,6 +1,7 @@
-"""`pvt predict`: classifies pictures, into JSON lines and drawn pictures."""
+"""`pvt predict`: answers for pictures and videos, into JSON lines, drawings and result files."""
 
-import json
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,14 +10,28 @@ from jsonargparse import ArgumentParser
 from ..errors import UserError
 from ..options import require
 from . import VERBS
-from .arguments import build_parser, parse, to_options
+from .arguments import build_parser, parse, tiling_of, to_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DESCRIPTION = """Classifies pictures, or finds objects in them: files, folders (with all below
-them) and quoted patterns. Writes results.jsonl, a line a picture, and the pictures with what was
-found drawn in or below them."""
+    from lightning_fabric import Fabric
+
+    from ..data.image_folder import FileSource
+    from ..data.images import BrokenImage
+    from ..data.video import Clip, Frame
+    from ..engine.predict import Answer
+    from ..task import Task, Tiling
+    from .predictions import PredictionFolder
+    from .tasks import Opened
+
+    Ask = Callable[[Iterable[Frame]], Iterator[tuple[Frame, Any]]]
+
+MOST_AT_ONCE = 16  # so that the first answers come soon
+
+DESCRIPTION = """Classifies pictures, finds objects in them, or labels their pixels: files, folders
+(with all below them), quoted patterns, and videos. Writes results.jsonl, a line a picture or frame,
+the pictures and videos with what was found drawn in, and the files of --formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +41,12 @@ class PredictOptions:
     Args:
         model: Name of the model, for a checkpoint that does not say it.
         draw: Draws the pictures with their predictions.
-        batch_size: Pictures a step.
+        formats: Result files beside the JSON lines, with commas between their names; "auto" takes
+            the task's first one, if it has any, and "none" no one.
+        tile: Side in pixels of windows that large pictures are cut into, so that small objects
+            are found; 0 looks at pictures whole.
+        overlap: Share of a window that its neighbours show too.
+        batch_size: Pictures a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "float32", or "bf16" for mixed precision.
         workers: Picture-reading processes; -1 decides by the machine.
@@ -36,7 +56,10 @@ class PredictOptions:
 
     model: str | None = None
     draw: bool = True
-    batch_size: int = 16
+    formats: str = "auto"
+    tile: int = 0
+    overlap: float = 0.25
+    batch_size: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     workers: int = -1
@@ -60,71 +83,128 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     """Predicts; returns the folder of the results.
 
     Raises:
-        UserError: The checkpoint cannot be used, a place does not exist, no picture can be read.
+        UserError: The checkpoint cannot be used, a place does not exist, no picture can be read, or
+            the task cannot do what is asked for.
     """
-    from ..data.images import BrokenImage
-    from ..data.picture_list import list_pictures
-    from ..engine.device import build_fabric, reading_processes
+    from ..data.picture_list import list_media
+    from ..data.video import check_reader
+    from ..engine.device import build_fabric
     from ..engine.folders import check_output, make_folder
-    from ..engine.predict import predict as predictions_of
     from ..engine.report import Reporter
+    from .predictions import PredictionFolder
     from .tasks import open_checkpoint
 
-    require(options, "batch_size", options.batch_size >= 1, "1 or more")
-    source = list_pictures(images)
+    require(options, "batch_size", options.batch_size >= 0, "0 or more")
+    pictures, videos = list_media(images)
+    check_reader(videos)
     check_output(options.output)
     opened = open_checkpoint(checkpoint, options.model)
+    tiling = tiling_of(opened.task, options)
+    formats = choose_formats(opened.task, options.formats)
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
-    workers = reading_processes(options.workers, in_memory=len(source) < 32, ranks=1)
-    results = predictions_of(
-        fabric,
-        opened.task,
-        opened.model,
-        source,
-        opened.input_record,
-        batch_size=options.batch_size,
-        workers=workers,
-    )
     reporter = Reporter()
     folder = make_folder(options.output, "predictions", "predictions")
-    failed = 0
-    with (
-        (folder / "results.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as file,
-        reporter.progress("predict", len(source)) as bar,
-    ):
-        for name, result in results:
+    writer = PredictionFolder(folder, opened, draw=options.draw, formats=formats, reporter=reporter)
+    ask = functools.partial(ask_frames, fabric, opened, options, tiling)
+    with writer, reporter.progress("predict", len(pictures) + len(videos)) as bar:
+        for answer in ask_pictures(fabric, opened, options, tiling, pictures):
+            writer.add(answer)
             bar.advance()
-            record: dict[str, Any] = {"file": name}
-            if isinstance(result, BrokenImage):
-                failed += 1
-                record["error"] = result.reason
-                reporter.say("skipped", str(result))
-            else:
-                record |= opened.task.describe(result, opened.classes)
-                reporter.say("", f"{name}   {opened.task.summarise(record)}")
-                if options.draw:
-                    record["picture"] = draw_one(name, result, opened, folder)
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-    if failed == len(source):
-        raise UserError(f"none of the {failed} images could be read; reasons in {file.name}")
-    what = "pictures and results.jsonl" if options.draw else "results.jsonl"
-    reporter.say("see", f"{folder}: {what}" + (f" ({failed} skipped)" if failed else ""))
+        for path in videos:
+            add_video(path, ask, writer)
+            bar.advance()
+    if not writer.done:
+        raise UserError(
+            f"none of the {writer.failed} images could be read; reasons in {writer.written[0]}"
+        )
+    files = " ".join(path.name for path in writer.written)
+    skipped = f" ({writer.failed} skipped)" if writer.failed else ""
+    reporter.say("see", f"{folder}: {'pictures and ' * options.draw}{files}{skipped}")
     return folder
 
 
-def draw_one(name: str, prediction: Any, opened: Any, folder: "Path") -> str:
-    """Draws a prediction on its picture and writes it; returns the new file's name."""
-    from pathlib import Path
+def choose_formats(task: "Task", wanted: str) -> tuple[str, ...]:
+    """The task's result files that are meant.
 
-    from ..data.images import read_image
+    Raises:
+        UserError: It has none of that name.
+    """
+    if wanted == "auto":
+        return task.formats[:1]
+    names = tuple(dict.fromkeys(name.strip() for name in wanted.split(",")))
+    if names == ("none",):
+        return ()
+    if not task.formats:
+        raise UserError(f"--formats {wanted}: {task.name} writes results.jsonl alone; leave it out")
+    for name in names:
+        if name not in task.formats:
+            known = ", ".join(task.formats)
+            raise UserError(f"--formats must be auto, none, or some of {known}, got {name!r}")
+    return names
 
-    picture = opened.task.draw(read_image(name), prediction, opened.classes)
-    stem, number = Path(name).stem, 1
-    path = folder / f"{stem}.jpg"
-    while path.exists():  # pictures of one name from different folders
-        number += 1
-        path = folder / f"{stem}-{number}.jpg"
-    picture.save(path, quality=92)
-    return path.name
+
+def ask_pictures(
+    fabric: "Fabric",
+    opened: "Opened",
+    options: PredictOptions,
+    tiling: "Tiling | None",
+    pictures: "FileSource",
+) -> "Iterator[Answer | BrokenImage]":
+    """What the model says of each picture."""
+    from ..engine.device import reading_processes
+    from ..engine.predict import predict_pictures
+
+    return predict_pictures(
+        fabric,
+        opened.task,
+        opened.model,
+        pictures,
+        opened.input_record,
+        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
+        workers=reading_processes(options.workers, in_memory=len(pictures) < 32, ranks=1),
+        tiling=tiling,
+    )
+
+
+def ask_frames(
+    fabric: "Fabric",
+    opened: "Opened",
+    options: PredictOptions,
+    tiling: "Tiling | None",
+    frames: "Iterable[Frame]",
+) -> "Iterator[tuple[Frame, Any]]":
+    """What the model says of each frame."""
+    from ..engine.predict import predict_frames
+
+    return predict_frames(
+        fabric,
+        opened.task,
+        opened.model,
+        frames,
+        opened.input_record,
+        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
+        tiling=tiling,
+    )
+
+
+def add_video(path: "Path", ask: "Ask", writer: "PredictionFolder") -> None:
+    """Predicts the frames of a video; damage inside ends it, and what came before is kept."""
+    from ..data.images import BrokenImage
+    from ..data.video import open_clip, read_frames
+
+    damage: list[BrokenImage] = []
+
+    def whole_frames(clip: "Clip") -> "Iterator[Frame]":
+        try:
+            yield from read_frames(clip)
+        except BrokenImage as error:
+            damage.append(error)
+
+    try:
+        clip = open_clip(path)
+        writer.add_video(clip, ask(whole_frames(clip)))
+    except BrokenImage as error:
+        damage.append(error)
+    for each in damage:
+        writer.add_broken(each)

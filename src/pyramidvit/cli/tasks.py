@@ -10,7 +10,8 @@ from torch import nn
 from ..data.detection import load_detection_data
 from ..data.digits import load_digit_data
 from ..data.image_folder import load_image_folder
-from ..data.scenes import load_scene_data
+from ..data.scenes import load_scene_data, load_scene_maps
+from ..data.segmentation import load_segmentation_data
 from ..data.source import DataSet
 from ..errors import UserError
 from ..models import create_model
@@ -19,14 +20,27 @@ from ..structures import Classes
 from ..task import Task
 from ..tasks.classification.config import ClassificationOptions
 from ..tasks.classification.task import CLASSIFICATION
+from ..tasks.detection import foreign as detector
+from ..tasks.detection.config import DetectionOptions
 from ..tasks.detection.task import DETECTION
+from ..tasks.segmentation import foreign as segmenter
+from ..tasks.segmentation.config import SegmentationOptions
+from ..tasks.segmentation.task import SEGMENTATION
 from ..weights.checkpoint import Checkpoint, read_checkpoint
 from ..weights.load import load_weights, name_of
 from ..weights.load_detector import load_detector
 from ..weights.places import find_weights
 from ..weights.recognise import Found, find_pvt
+from .kinds import HEADS
 
-TASKS: dict[str, Task] = {"classification": CLASSIFICATION, "detection": DETECTION}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, DETECTION, SEGMENTATION)}
+PUBLISHED: dict[str, tuple[Task, Any]] = {  # input as in the papers
+    "detection": (DETECTION, DetectionOptions(short_side=800, long_side=1333)),
+    "segmentation": (
+        SEGMENTATION,
+        SegmentationOptions(short_side=512, long_side=2048, aligned=True),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +82,14 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
         model: The model's name, to be compared with what the file holds.
 
     Raises:
-        UserError: Unreadable, damaged, not fitting, another model than `model`, or no classifier.
+        UserError: Unreadable, damaged, not fitting, another model than `model`, or a backbone
+            alone.
     """
     checkpoint = read_checkpoint(find_weights(path))
-    if not checkpoint.record:
+    record = checkpoint.record or describe_head(path, checkpoint)
+    if not record:
         return open_foreign(path, checkpoint, model)
     try:
-        record = checkpoint.record
         task = TASKS[record["task"]]
         classes = Classes.from_records(record["classes"])
         named = str(record["model"]["name"])
@@ -88,7 +103,7 @@ def open_checkpoint(path: str, model: str | None = None) -> Opened:
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path}: its description is damaged ({error!r})") from error
     check_model(path, named, model)
-    if task.name == "detection":
+    if task is not CLASSIFICATION:
         load_detector(built, checkpoint, path, exact=True)
     else:
         load_weights(built, checkpoint, new_head=False)
@@ -124,6 +139,31 @@ def check_channels(path: str, in_chans: int) -> None:
     """Refuses a model for other than colour pictures, which is what can be read."""
     if in_chans != 3:
         raise UserError(f"{path} is for images of {in_chans} channels; pictures have 3")
+
+
+def describe_head(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The record that our own file of a foreign detector or segmenter would have; of others, {}."""
+    if detector.holds_detector(checkpoint):
+        return make_record(checkpoint, detector.describe_file(checkpoint, path))
+    if segmenter.holds_segmenter(checkpoint):
+        return make_record(checkpoint, segmenter.describe_file(checkpoint, path))
+    return {}
+
+
+def make_record(checkpoint: Checkpoint, model: dict[str, Any]) -> dict[str, Any]:
+    """The record of a detector or segmenter; its input is that of the published ones."""
+    task, options = PUBLISHED[HEADS[model["name"]]]
+    count = model["num_classes"]
+    names = checkpoint.classes
+    named = names is not None and len(names) == count
+    shown = names if names is not None and named else [f"class {k}" for k in range(count)]
+    return {
+        "task": task.name,
+        "model": model,
+        "classes": Classes(names=tuple(shown), ids=tuple(range(count))).to_records(),
+        "named": named,
+        "input": task.describe_input(options),
+    }
 
 
 def open_foreign(path: str, checkpoint: Checkpoint, model: str | None) -> Opened:
@@ -191,12 +231,16 @@ def load_data(
 ) -> DataSet:
     """The data of a task at a place; what ships with the package where none is named.
 
-    That is, for detection scenes, and otherwise single digits.
+    That is, for detection and segmentation scenes, and otherwise single digits.
     """
     if task == "detection":
         if place is None or is_embedded(place):
             return load_scene_data(seed=seed)
         return load_detection_data(place, seed=seed, held_out=held_out, classes=classes)
+    if task == "segmentation":
+        if place is None or is_embedded(place):
+            return load_scene_maps(seed=seed)
+        return load_segmentation_data(place, seed=seed, held_out=held_out, classes=classes)
     if place is None or is_embedded(place):
         return load_digit_data(seed=seed, held_out=held_out)
     return load_image_folder(place, seed=seed, held_out=held_out, classes=classes)

@@ -95,6 +95,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     options = replace(options, data=place)  # found again from wherever one stands
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
+    options = kind.measure(options, data, reporter)
     if resumed is not None:
         options = replace(options, pretrained=None)  # the snapshot holds all weights
     with Notes(reporter, "weights"):
@@ -168,7 +169,7 @@ def announce(run: "Run", data: "DataSet", reporter: "Reporter") -> None:
 
 
 def name_of(options: Any, joint: str = "-") -> str:
-    """The model, and of a detector the backbone too."""
+    """The model, and of a detector or a segmenter the backbone too."""
     backbone = getattr(options, "backbone", None)
     return options.model if backbone is None else f"{options.model}{joint}{backbone}"
 
@@ -196,7 +197,7 @@ def describe_tuning(run: "Run") -> str:
         parts.append(f"layer decay {options.layer_decay} (down to {lowest:.2g} of the head's lr)")
     if getattr(options, "sampling", "") == "balanced":
         parts.append("classes drawn equally often")
-    if getattr(options, "class_weights", "") == "balanced":
+    if getattr(options, "class_weights", "none") not in ("none", ()):
         parts.append("loss weighed by class")
     return ", ".join(parts)
 

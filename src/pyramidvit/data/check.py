@@ -1,26 +1,24 @@
 """Looks at everything in a data set: counts, classes, sizes, and every fault with its place."""
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..structures import Classes
-from .detection import read_annotations
+from .check_maps import MapReport, check_maps
+from .check_pictures import Start, check_picture
+from .detection import Reading, read_annotations
 from .faults import Fault
 from .image_folder import class_folders, find_parts, pictures_below
-from .images import BrokenImage, read_image, reason
-from .layouts import read_size
-from .objects import DetectionSource, size_differs
+from .objects import DetectionSource
+from .panoptic import find_panoptic
+from .segmentation import find_maps, read_maps
 from .table import Table
 
-Advance = Callable[[], None]
-Start = Callable[[int], Advance]  # takes the number of pictures to come
+As = Literal["auto", "detection", "segmentation"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,24 +85,40 @@ class Report:
         }
 
 
-def check_data(place: str | Path, *, start: Start, quick: bool = False) -> Report:
-    """Checks annotations of any known form, or class folders.
+def check_data(
+    place: str | Path, *, start: Start, quick: bool = False, task: As = "auto"
+) -> Report | MapReport:
+    """Checks annotations of any known form, label maps, or class folders.
 
     Args:
-        place: As for `load_detection_data`, or a folder of class folders.
+        place: As for `load_detection_data` or `load_segmentation_data`, or class folders.
         start: Told the number of pictures; returns what is called after each.
         quick: Reads no more of a picture than its head, and no masks; looks for no duplicates.
+        task: What annotations are taken for that would do for both; "auto" takes objects for
+            detection, and label maps where there are none.
 
     Raises:
         UserError: Nothing known is there, or a file cannot be understood at all.
     """
     place = Path(place)
+    if task == "segmentation" or (task == "auto" and place.is_file() and find_panoptic(place)):
+        return check_maps(read_maps(place), start=start, quick=quick)
     try:
         reading = read_annotations(place)
     except UserError:
+        if task == "detection" or not place.exists():
+            raise
+        maps = find_maps(place)
+        if maps:
+            return check_maps(maps, start=start, quick=quick)
         if not place.is_dir() or not any(pictures_below(place / f) for f in class_folders(place)):
             raise
         return check_class_folders(place, start=start, quick=quick)
+    return check_objects(reading, start=start, quick=quick)
+
+
+def check_objects(reading: Reading, *, start: Start, quick: bool) -> Report:
+    """Checks annotated objects, their pictures and their masks."""
     report = Report(
         form=reading.form,
         classes=reading.classes,
@@ -136,47 +150,6 @@ def count(table: Table) -> Part:
         most=int(per_image.max(initial=0)),
         per_class=Counter(table.labels.tolist()),
     )
-
-
-def check_picture(
-    file: str, written: tuple[int, int], report: Report, seen: dict[bytes, str] | None
-) -> tuple[int, int] | None:
-    """Reads a picture, wholly where duplicates are sought; its (H, W) if all is well.
-
-    Args:
-        file: The picture.
-        written: (H, W) that its annotation says, zeros if none.
-        report: Receives the size, and what is wrong.
-        seen: Pictures by the hash of their content, and None to read the head only.
-    """
-    if not os.path.isfile(file):  # noqa: PTH113, unlike Path's it never raises
-        report.faults.append(Fault("missing_file", file, "no such file"))
-        return None
-    try:
-        if seen is None:
-            size = read_size(file)
-            if not all(size):
-                raise BrokenImage(file, reason(file, ValueError("its head cannot be read")))
-        else:
-            picture = read_image(file)
-            size = picture.height, picture.width
-    except BrokenImage as error:
-        report.faults.append(Fault("unreadable", file, error.reason))
-        return None
-    report.sizes[size] += 1
-    if seen is not None:
-        find_twin(file, report, seen)
-    if all(written) and written != size:
-        report.faults.append(Fault("size_differs", file, size_differs(written, size)))
-        return None
-    return size
-
-
-def find_twin(file: str, report: Report, seen: dict[bytes, str]) -> None:
-    content = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
-    twin = seen.setdefault(content, file)
-    if twin != file:
-        report.faults.append(Fault("duplicate_picture", file, f"the same picture as {twin}"))
 
 
 def check_class_folders(place: Path, *, start: Start, quick: bool) -> Report:

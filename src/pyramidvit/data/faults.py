@@ -75,6 +75,8 @@ KINDS = {
         "listed images without an annotation file",
         "left out",
     ),
+    "no_map": Kind("picture without a label map", "pictures without a label map", "left out"),
+    "no_picture": Kind("label map without a picture", "label maps without a picture", "left out"),
     "unknown_image": Kind("object of an unknown image", "objects of an unknown image", "left out"),
     "not_finite": Kind(
         "box with a number that is not finite", "boxes with numbers that are not finite", "left out"
@@ -99,11 +101,20 @@ KINDS = {
         "masks that are damaged or of another size",
         "skipped",
     ),
+    "unknown_value": Kind(
+        "label map with a value that is no class",
+        "label maps with values that are no class",
+        "skipped",
+    ),
+    "bad_map": Kind("unreadable label map", "unreadable label maps", "skipped"),
     "no_mask": Kind(
         "object without a mask", "objects without a mask", "kept, and no masks are used"
     ),
     "duplicate_id": Kind(
         "object with an id that is taken", "objects with an id that is taken", "kept"
+    ),
+    "nothing_labelled": Kind(
+        "label map without a labelled pixel", "label maps without a labelled pixel", "kept"
     ),
     "duplicate_picture": Kind(
         "picture with the content of another", "pictures with the content of another", "kept"

@@ -1,7 +1,10 @@
 """Reading picture files as people have them: every mode comes out as upright 8-bit RGB."""
 
+import contextlib
 import os
 import struct
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,17 @@ from ..errors import one_line
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+
+MOST_PIXELS = 1 << 29  # 1.5 GB as RGB; what claims more is taken for an attack on memory
+
+UNREADABLE = (  # what Pillow raises on files that are damaged, hostile, or no pictures
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
 )
 
 
@@ -35,6 +49,19 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
+@contextlib.contextmanager
+def large_pictures() -> Iterator[None]:
+    """Lets Pillow read up to `MOST_PIXELS`, above its own limit, which scans and maps exceed."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns from there on, and refuses twice as many
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def read_image(path: str | Path) -> Image.Image:
     """Reads a picture as upright 8-bit RGB: of an animation the first frame, turned as its EXIF
     record says, transparency laid on white, 16 bits scaled to 8.
@@ -43,16 +70,10 @@ def read_image(path: str | Path) -> Image.Image:
         BrokenImage: The file is missing, empty, truncated, or no picture.
     """
     try:
-        with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
+        with large_pictures(), Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
+    except UNREADABLE as error:
         raise BrokenImage(str(path), reason(path, error)) from error
 
 

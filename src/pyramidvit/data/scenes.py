@@ -4,14 +4,14 @@ Each scene follows from (seed, part, number) alone: whole numbers from numpy's P
 fixed-point resizing, so that it is the same on every machine. Nothing is stored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..structures import Classes, DetectionTarget, Masks, Origin, Sample
+from ..structures import Classes, DetectionTarget, Masks, Origin, Sample, SegmentationTarget
 from .digits import NAMES, load_arrays
 from .source import DataSet
 from .split import hold_out
@@ -61,6 +61,15 @@ class SceneSource:
         return self.count
 
     def __getitem__(self, index: int) -> Sample[Any]:
+        image, glyphs, labels = self.compose(index)
+        return Sample(
+            image=image,
+            target=to_target(visible_masks(glyphs), labels),
+            origin=Origin(name=f"scene-{self.part}-{index:05d}", size=(SIDE, SIDE)),
+        )
+
+    def compose(self, index: int) -> tuple[Image.Image, list[Glyph], np.ndarray]:
+        """A scene, its digits from the lowest to the uppermost, and their classes int [n]."""
         rng = np.random.default_rng((self.seed, PARTS.index(self.part), index))
         scans, labels = load_arrays()
         wanted = rng.integers(DIGITS[0], DIGITS[1] + 1)
@@ -71,12 +80,35 @@ class SceneSource:
             paint(glyph, pixels, rng)
         grain = int(rng.integers(1, 12))
         pixels += rng.integers(-grain, grain + 1, size=pixels.shape, dtype=np.int32)
-        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), glyphs, labels[chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneMapSource:
+    """The same scenes with a class for every pixel: 0 is the ground, digit d is d + 1."""
+
+    scenes: SceneSource
+
+    @property
+    def num_classes(self) -> int:
+        return 1 + len(NAMES)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample[Any]:
+        image, glyphs, labels = self.scenes.compose(index)
+        name = f"scene-{self.scenes.part}-{index:05d}"
         return Sample(
             image=image,
-            target=to_target(visible_masks(glyphs), labels[chosen]),
-            origin=Origin(name=f"scene-{self.part}-{index:05d}", size=(SIDE, SIDE)),
+            target=to_map(glyphs, labels),
+            origin=Origin(name=name, size=(SIDE, SIDE)),
         )
+
+    def read_target(self, index: int) -> SegmentationTarget:
+        """The labels of a scene."""
+        _, glyphs, labels = self.scenes.compose(index)
+        return to_map(glyphs, labels)
 
 
 def load_scene_data(*, seed: int, train: int = 3000, validation: int = 100) -> DataSet:
@@ -95,6 +127,19 @@ def load_scene_data(*, seed: int, train: int = 3000, validation: int = 100) -> D
             for part, numbers, count in zip(PARTS, digits, counts, strict=True)
         },
         in_memory=True,
+    )
+
+
+def load_scene_maps(*, seed: int, train: int = 3000, validation: int = 100) -> DataSet:
+    """The pictures of `load_scene_data` with the class of every pixel: background, or a digit."""
+    data = load_scene_data(seed=seed, train=train, validation=validation)
+    splits = {p: SceneMapSource(s) for p, s in data.splits.items() if isinstance(s, SceneSource)}
+    return replace(
+        data,
+        summary=f"scenes of scikit-learn's handwritten digits: background and 10 classes of pixels,"
+        f" {train} training and {validation} validation images of {SIDE}x{SIDE} pixels",
+        classes=Classes(names=("background", *NAMES), ids=tuple(range(11))),
+        splits=dict(splits),
     )
 
 
@@ -193,6 +238,14 @@ def visible_masks(glyphs: list[Glyph]) -> np.ndarray:
         masks[:number, *glyph.window] &= ~ink
         masks[number, *glyph.window] = ink
     return masks
+
+
+def to_map(glyphs: list[Glyph], labels: np.ndarray) -> SegmentationTarget:
+    """0 on the ground, and 1 + the class of the uppermost digit where there is ink."""
+    pixels = np.zeros((SIDE, SIDE), np.int16)
+    for glyph, label in zip(glyphs, labels.tolist(), strict=True):
+        pixels[glyph.window][glyph.ink >= MASK_LEVEL] = label + 1
+    return SegmentationTarget(labels=torch.from_numpy(pixels))
 
 
 def to_target(masks: np.ndarray, labels: np.ndarray) -> DetectionTarget:

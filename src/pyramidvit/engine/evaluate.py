@@ -1,18 +1,21 @@
 """Scoring a model on every image of a data set exactly once, over any number of processes."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
 from torch import nn
 
+from ..data.images import BrokenImage
 from ..data.source import Source
-from ..structures import Classes
-from ..task import Metrics, Shown, Task
+from ..structures import Batch, Classes, collate
+from ..task import Metrics, Shown, Task, Tiling
 from .broken import BrokenImages
 from .loader import plain_loader
+from .predict import predict_batch, predict_tiled, read_samples
 from .report import Reporter
 
 
@@ -31,6 +34,15 @@ class Evaluation:
     shown: list[Shown] = field(default_factory=list)
 
 
+class Step(NamedTuple):
+    """A batch with what the model says of it (None if no image could be read), and broken files."""
+
+    batch: Batch[Any] | None
+    outputs: Any
+    predictions: Sequence[Any]
+    broken: tuple[BrokenImage, ...]
+
+
 def evaluate(
     fabric: Fabric,
     task: Task,
@@ -44,6 +56,7 @@ def evaluate(
     reporter: Reporter,
     broken: BrokenImages,
     show: int = 0,
+    tiling: Tiling | None = None,
 ) -> Evaluation:
     """Scores a model; it is left in the mode, training or not, that it came in.
 
@@ -59,39 +72,32 @@ def evaluate(
         reporter: Shows progress.
         broken: Names unreadable images, and refuses too many.
         show: How many images to keep for a page of pictures, spread over the data.
+        tiling: Looks at one image at a time, window by window, where the task can.
 
     Raises:
         UserError: Too many images cannot be read.
     """
-    ranks, rank = fabric.world_size, fabric.global_rank
-    transform = task.eval_transform(input_record)
-    loader = plain_loader(
-        source,
-        transform,
-        batch_size=batch_size,
-        workers=workers,
-        rank=rank,
-        ranks=ranks,
-        divisor=task.divisor,
-    )
+    ranks = fabric.world_size
+    if tiling is None:
+        length = -(-len(source) // (ranks * batch_size))
+        steps = in_batches(fabric, task, model, source, input_record, batch_size, workers)
+    else:
+        length = -(-len(source) // ranks)
+        steps = in_tiles(fabric, task, model, source, input_record, tiling)
     metrics = task.metrics(classes)
     result = Evaluation(figures={}, metrics=metrics)
     every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
     training = model.training
     model.eval()
     seen = 0
-    with torch.inference_mode(), reporter.progress("evaluate", len(loader)) as bar:
-        for batch, errors in loader:
+    with torch.inference_mode(), reporter.progress("evaluate", length) as bar:
+        for batch, outputs, predictions, errors in steps:
             broken.note(errors)
             if ranks == 1:
                 broken.check()
             bar.advance()
             if batch is None:
                 continue
-            batch = batch.to(fabric.device)
-            with fabric.autocast():
-                outputs = task.forward(model, batch, False)
-            predictions = task.postprocess(outputs, batch)
             metrics.update(outputs, predictions, batch)
             wanted = range(-seen % every, len(batch.images), every) if every else range(0)
             for i in wanted[: show - len(result.shown)]:
@@ -106,3 +112,50 @@ def evaluate(
         metrics.merge(states)
     result.figures = metrics.compute()
     return result
+
+
+def in_batches(
+    fabric: Fabric,
+    task: Task,
+    model: nn.Module,
+    source: Source,
+    input_record: dict[str, Any],
+    batch_size: int,
+    workers: int,
+) -> Iterator[Step]:
+    """This process's batches."""
+    loader = plain_loader(
+        source,
+        task.eval_transform(input_record),
+        batch_size=batch_size,
+        workers=workers,
+        rank=fabric.global_rank,
+        ranks=fabric.world_size,
+        divisor=task.divisor,
+    )
+    for batch, broken in loader:
+        if batch is None:
+            yield Step(None, None, (), broken)
+            continue
+        batch = batch.to(fabric.device)
+        outputs, predictions = predict_batch(fabric, task, model, batch)
+        yield Step(batch, outputs, predictions, broken)
+
+
+def in_tiles(
+    fabric: Fabric,
+    task: Task,
+    model: nn.Module,
+    source: Source,
+    input_record: dict[str, Any],
+    tiling: Tiling,
+) -> Iterator[Step]:
+    """This process's images one by one: there are no outputs for an image as a whole."""
+    transform = task.eval_transform(input_record)
+    numbers = range(fabric.global_rank, len(source), fabric.world_size)
+    for sample in read_samples(source, numbers):
+        if isinstance(sample, BrokenImage):
+            yield Step(None, None, (), (sample,))
+            continue
+        found = predict_tiled(fabric, task, model, sample, input_record, tiling)
+        yield Step(collate([transform(sample)], divisor=task.divisor), None, (found,), ())

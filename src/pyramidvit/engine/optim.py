@@ -52,15 +52,15 @@ def largest_rate(optimizer: Any) -> float:
 
 
 def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callable[[int], None]:
-    """Sets the learning rate for an update, by its number: linear warm-up, then cosine or steps.
+    """Sets the learning rate for an update, by its number: linear warm-up, then the schedule.
 
     By epoch it is the reference's schedule, which is moved after an epoch with that epoch's number,
     so that the first two epochs both run at `warmup_lr` (classification/main.py). A layer's share
     of the rate (timm's `lr_scale`) is applied to all of it, to `warmup_lr` and `min_lr` too.
     """
     warmup = options.warmup_updates or round(min(options.warmup, options.epochs / 2) * steps)
-    if options.schedule == "step":
-        return lambda step: set_step_rate(optimizer, options, step, steps, warmup)
+    if options.schedule != "cosine":
+        return lambda step: set_plain_rate(optimizer, options, step, steps, warmup)
     # timm warns that a run of one update has nothing to anneal, which is as it should be.
     logging.getLogger("timm.scheduler").setLevel(logging.ERROR)
     unit = 1 if options.lr_by == "epoch" else steps
@@ -76,16 +76,21 @@ def build_schedule(optimizer: Any, options: TrainOptions, steps: int) -> Callabl
     return lambda step: cosine.step(step)
 
 
-def set_step_rate(
+def set_plain_rate(
     optimizer: Any, options: TrainOptions, step: int, steps: int, warmup: int
 ) -> None:
-    """The rate of an update: a tenth for each epoch of `lr_drops` that is over, and before that
-    a straight line up from `warmup_lr` (mmdetection 2.13, lr_updater.py).
+    """The rate of an update with schedule step or poly, and before that a straight line up from
+    `warmup_lr` to it (mmcv 1.3, lr_updater.py).
+
+    In steps it is a tenth for each epoch of `lr_drops` that is over. With poly it comes down from
+    the peak to `min_lr` as (updates left / all updates) ** `poly_power` does.
     """
-    done = sum(step >= epoch * steps for epoch in options.lr_drops)
+    drop = 0.1 ** sum(step >= epoch * steps for epoch in options.lr_drops)
+    left = (1 - step / (options.epochs * steps)) ** options.poly_power
     for group in optimizer.param_groups:
         peak = group.setdefault("initial_lr", group["lr"])
-        rate = peak * 0.1**done
+        poly = options.min_lr + (peak - options.min_lr) * left
+        rate = poly if options.schedule == "poly" else peak * drop
         if step < warmup:
             rate = options.warmup_lr + (rate - options.warmup_lr) * step / warmup
         group["lr"] = rate * group.get("lr_scale", 1.0)

@@ -214,7 +214,8 @@ def finish_epoch(
         }
     )
     progress.loss_sum = 0.0
-    is_best = result.figures[best] > progress.best
+    # The first epoch always: a figure that nothing in the data can give is NaN, and beats nothing.
+    is_best = epoch == 0 or result.figures[best] > progress.best
     progress.best = max(progress.best, result.figures[best])
     if writer is not None:
         write_epoch(run, result, is_best, writer)

@@ -1,4 +1,4 @@
-"""Filling a detector: from another detector's checkpoint, or its backbone from a classifier's."""
+"""Filling detectors and segmenters, or their backbones alone from a classifier."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,14 @@ from .load import (
 )
 from .recognise import Found, find_pvt
 
-PARTS = r"(neck|bbox_head|rpn_head|roi_head)\."
+PARTS = r"(neck|bbox_head|rpn_head|roi_head|decode_head)\."
 # What has a row for each class: logits, boxes of a two-stage head, masks.
 PER_CLASS = re.compile(
-    r"(retina_cls|bbox_head\.fc_cls|bbox_head\.fc_reg|conv_logits)\.(weight|bias)$"
+    r"(retina_cls|bbox_head\.fc_cls|bbox_head\.fc_reg|conv_logits|decode_head\.conv_seg)"
+    r"\.(weight|bias)$"
 )
+QUERIES = "decode_head.transformer.vit.cls_embed"  # [1, K, E]: of Trans2Seg's classes
+COUNTER = "num_batches_tracked"  # of batch normalisation: nothing is computed with it
 
 
 class Parts(NamedTuple):
@@ -57,20 +60,20 @@ def load_detector(
     classes: Sequence[str] | None = None,
     exact: bool = False,
 ) -> LoadReport:
-    """Fills a detector, all of it or nothing.
+    """Fills a detector or a segmenter, all of it or nothing.
 
     A file without neck and heads fills the backbone alone. What has a row for each class starts
     afresh where the file has other classes.
 
     Args:
-        model: A detector: `backbone`, `neck` and heads under the names of mmdetection 2.
+        model: `backbone`, `neck` and heads under the names of mmdetection 2 and mmsegmentation.
         checkpoint: What `read_checkpoint` read; the backbone may be in any naming known here.
         where: What it was read from, for errors.
         classes: Names of the model's classes, to compare with those that the file names.
         exact: Refuses whatever would start afresh.
 
     Raises:
-        UserError: As `load_weights`; or the file's neck and heads are not this detector's.
+        UserError: As `load_weights`; or the file's neck and heads are not this model's.
     """
     own = model.state_dict()
     _, parent, rest = find_parts(checkpoint.state, where)
@@ -79,7 +82,8 @@ def load_detector(
     heads = {name: value for name, value in own.items() if re.match(PARTS, name)}
     fresh = {}
     if not rest:
-        fresh = dict.fromkeys(heads, "the file has no detector")
+        word = "segmenter" if any(n.startswith("decode_head.") for n in heads) else "detector"
+        fresh = dict.fromkeys(heads, f"the file has no {word}")
     else:
         unknown = [name for name in rest if name not in own]
         if unknown:
@@ -87,9 +91,11 @@ def load_detector(
         fresh = other_rows(rest, heads, names_differ(checkpoint.classes, classes))
         if fresh and exact:
             raise UserError(f"{where} does not fit {kind(model)}: {next(iter(fresh.values()))}")
+        uncounted = (n for n in heads if n.endswith(COUNTER) and n not in rest)
+        fresh |= dict.fromkeys(uncounted, "the file counts no batches")
     kept = {name: value for name, value in rest.items() if name not in fresh}
     check_complete(kept, heads, fresh, where, kind(model))
-    check_numbers(kept, heads, where)
+    check_numbers({n: v for n, v in kept.items() if not n.endswith(COUNTER)}, heads, where)
 
     backbone = model.get_submodule("backbone")
     report = load_weights(backbone, checkpoint)  # the last that can fail, and it is all or nothing
@@ -134,12 +140,19 @@ def read_whole(model: nn.Module, checkpoint: Checkpoint, where: str) -> dict[str
 def other_rows(
     rest: dict[str, Tensor], heads: dict[str, Tensor], other_classes: bool
 ) -> dict[str, str]:
-    """The parameters of a detector that the file has for other classes."""
+    """The parameters of the heads that the file has for other classes."""
     fresh = {}
     for name, value in heads.items():
-        if PER_CLASS.search(name) and name in rest:
-            if rest[name].shape[1:] == value.shape[1:] and len(rest[name]) != len(value):
+        if (PER_CLASS.search(name) or name == QUERIES) and name in rest:
+            if has_other_count(rest[name].shape, value.shape, axis=int(name == QUERIES)):
                 fresh[name] = "the file has another number of classes"
             elif other_classes:
                 fresh[name] = "the file's classes have other names"
     return fresh
+
+
+def has_other_count(shape: Sequence[int], wanted: Sequence[int], axis: int) -> bool:
+    """Whether two shapes differ along one axis alone."""
+    both = list(zip(shape, wanted, strict=False))
+    alike = len(shape) == len(wanted) and all(a == b for i, (a, b) in enumerate(both) if i != axis)
+    return alike and shape[axis] != wanted[axis]

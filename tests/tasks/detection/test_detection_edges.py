@@ -50,7 +50,9 @@ def batch_of(*targets: tuple[DetectionTarget, tuple[int, int]]) -> Batch[Detecti
 
 def terms_of(head: str, batch: Batch[DetectionTarget]) -> tuple[dict[str, Tensor], torch.nn.Module]:
     torch.manual_seed(0)
-    numbers: dict[str, Any] = {"width": 16} | ({} if head == "retinanet" else {"hidden": 16})
+    numbers: dict[str, Any] = {"width": 16} | (
+        {"hidden": 16} if "rcnn" in head or head == "detr" else {}
+    )
     model = create_model(head, backbone="pvt_v2_b0", num_classes=3, **numbers).train()
     return loss(model(batch.images, **network_inputs(batch, learn=True)), batch), model
 

@@ -24,7 +24,7 @@ from pyramidvit.tasks.detection.outputs import (
 from pyramidvit.tasks.detection.postprocess import postprocess
 from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 
-HEADS = tuple(BUILDERS)
+HEADS = ("retinanet", "faster_rcnn", "mask_rcnn")  # the others have tests of their own
 LIGHT: dict[str, dict[str, Any]] = {  # quick ones
     "retinanet": {"width": 32},
     "faster_rcnn": {"width": 32, "hidden": 64},
@@ -109,7 +109,7 @@ def test_parameter_counts_are_the_published_ones(golden_dir: Path) -> None:
         assert total == row["params"], name
         assert sum(p.numel() for p in model.backbone.parameters()) == row["backbone"], name
         counted += 1
-    assert counted == 22
+    assert counted == 31
 
 
 @pytest.mark.parametrize("head", HEADS)

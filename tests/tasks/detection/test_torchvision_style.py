@@ -17,9 +17,8 @@ from pyramidvit.ops.masks import decode_masks, encode_masks
 from pyramidvit.tasks.detection.network import forward
 from pyramidvit.tasks.detection.outputs import Decoding
 from pyramidvit.tasks.detection.postprocess import postprocess
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 
-HEADS = tuple(BUILDERS)
+HEADS = ("retinanet", "faster_rcnn", "mask_rcnn")
 SIZES = ((50, 70), (40, 33))  # (H, W)
 
 Record = dict[str, Tensor]

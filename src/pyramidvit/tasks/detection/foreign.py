@@ -11,9 +11,10 @@ from ...weights.describe import count_classes, find_head
 from ...weights.load import check_complete, name_of
 from ...weights.load_detector import find_parts
 from ...weights.recognise import count_rows
-from .config import DETECTORS
 from .network import rebuild
 from .outputs import PUBLISHED
+
+KNOWN = ("retinanet", "faster_rcnn", "mask_rcnn")  # whose numbers a file tells
 
 # Whose rows count the channels of the pyramid, and the hidden layers that classify regions.
 WIDTH, HIDDEN = "neck.fpn_convs.0.conv.bias", "roi_head.bbox_head.shared_fcs.0.bias"
@@ -22,7 +23,7 @@ WIDTH, HIDDEN = "neck.fpn_convs.0.conv.bias", "roi_head.bbox_head.shared_fcs.0.b
 def holds_detector(checkpoint: Checkpoint) -> bool:
     """Whether a file holds one of our detectors, whole or not."""
     signs = find_head(checkpoint.state)
-    return signs is not None and signs.head in DETECTORS
+    return signs is not None and signs.head in KNOWN
 
 
 def describe_file(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
@@ -39,9 +40,9 @@ def describe_file(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
     """
     found, _, rest = find_parts(checkpoint.state, where)
     signs = find_head(rest)
-    if signs is None or signs.head not in DETECTORS:
+    if signs is None or signs.head not in KNOWN:
         what = "no detector" if signs is None else f"{signs.head}, which is not here"
-        raise UserError(f"{where} holds {what}; known are {', '.join(DETECTORS)}")
+        raise UserError(f"{where} holds {what}; known are {', '.join(KNOWN)}")
     if len(found.variants) != 1:
         raise UserError(f"{where} holds {name_of(found)}: it cannot be built")
     named = {"width": WIDTH} if signs.head == "retinanet" else {"width": WIDTH, "hidden": HIDDEN}

@@ -62,6 +62,7 @@ class ImageRecord:
         id: What the data calls it.
         name: Its file.
         size: (H, W) of the file's picture.
+        picture: A PNG file's content where the image has no file.
     """
 
     id: int | str
@@ -69,6 +70,7 @@ class ImageRecord:
     size: tuple[int, int]
     found: Found
     truth: Truth
+    picture: bytes | None = None
 
     @property
     def order(self) -> tuple[bool, int, str, str]:
@@ -85,6 +87,7 @@ def record_image(prediction: DetectionPrediction, origin: AnnotatedOrigin) -> Im
         size=origin.size,
         found=pack_found(prediction),
         truth=pack_truth(origin.truth, origin.areas),
+        picture=origin.picture,
     )
 
 

@@ -42,7 +42,8 @@ def report(
         metrics: Of all images.
         classes: Give names and ids.
         folder: Must exist.
-        read: A picture by its origin's name, at the size of its file, or `BrokenImage`.
+        read: A picture by its origin's name, at the size of its file, or `BrokenImage`; images
+            without a file bring their own.
 
     Returns:
         The files, pictures first.
@@ -178,14 +179,18 @@ def draw_worst(
     rows: list[tuple[ImageRecord, float, Image.Image]] = []
     for image, f1 in metrics.worst(4 * WORST, cut):
         try:
-            picture = read(image.name)
+            picture = read(image.name) if image.picture is None else unpack(image.picture)
         except BrokenImage:
-            continue  # gone since, or made up by a program
+            continue  # gone since
         if len(rows) < WORST and (picture.height, picture.width) == image.size:
             rows.append((image, f1, picture))
     if not rows:
         return None
     return stack([pair_of(image, f1, picture, classes, cut) for image, f1, picture in rows])
+
+
+def unpack(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def pair_of(

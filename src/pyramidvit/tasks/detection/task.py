@@ -1,7 +1,10 @@
 """Detection as a record of functions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from ...structures import Batch, Classes
 from ...task import Loss, Task
@@ -11,9 +14,12 @@ from .draw import draw
 from .loss import loss
 from .metrics import DetectionMetrics
 from .network import build_model, describe_model, forward, frozen, rebuild
+from .outputs import Decoding
 from .postprocess import postprocess
 from .report import report
+from .results import FORMATS, open_results
 from .show import show_prediction, show_target
+from .tiles import predict_tiled
 from .transforms import DIVISOR, describe_input, eval_transform, train_transform
 
 
@@ -50,6 +56,7 @@ DETECTION = Task(
     name="detection",
     divisor=DIVISOR,
     shown=16,
+    at_once=8,
     build_model=build_model,
     describe_model=describe_model,
     rebuild=rebuild,
@@ -71,4 +78,25 @@ DETECTION = Task(
     show_target=show_target,
     draw=draw,
     report=report,
+    formats=FORMATS,
+    open_results=open_results,
+    predict_tiled=predict_tiled,
 )
+
+
+def with_limit(task: Task, model: nn.Module, most: int) -> Task:
+    """The task with another limit of detections an image, in its figures and in the model.
+
+    Args:
+        task: Detection.
+        model: A detector; its own limit is set.
+        most: COCO's `maxDets`, for crowded images; published are 100.
+    """
+
+    def metrics(classes: Classes) -> DetectionMetrics:
+        return DetectionMetrics(len(classes), max_detections=most)
+
+    decoding = model.decoding
+    assert isinstance(decoding, Decoding)
+    model.decoding = replace(decoding, max_detections=most)
+    return replace(task, metrics=metrics)

@@ -95,7 +95,7 @@ class TorchvisionDetector(nn.Module):
         batch = self.prepare(images, targets)
         terms = loss(forward(self.model, batch, learn=True), batch)
         names = REGION_NAMES if "proposal_classes" in terms else DENSE_NAMES
-        return {names[name]: term for name, term in terms.items()}
+        return {names.get(name, name): term for name, term in terms.items()}
 
     def prepare(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None

@@ -1,0 +1,1 @@
+"""The heads: from maps of features to a map of logits for each class."""

@@ -1,0 +1,178 @@
+"""Result files hold what was predicted, in the data's own ids, to the last pixel."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+
+from pyramidvit.errors import UserError
+from pyramidvit.structures import Classes, Origin, SegmentationPrediction
+from pyramidvit.tasks.segmentation.draw import palette
+from pyramidvit.tasks.segmentation.results import FORMATS, open_results
+
+CLASSES = Classes(names=("road", "sky, blue", "tree"), ids=(7, 23, 0))
+FRAMED = Classes(names=("background", "polyp"), ids=(0, 255), colours=((0, 0, 0), (9, 8, 7)))
+
+
+def labels_of(size: tuple[int, int] = (12, 17), count: int = 3, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, count, (size[0] // 3 + 1, size[1] // 3 + 1), np.uint8)
+    return torch.from_numpy(small.repeat(3, 0).repeat(3, 1)[: size[0], : size[1]].copy())
+
+
+def write(folder: Path, classes: Classes, formats: tuple[str, ...], labels: torch.Tensor) -> dict:
+    files = open_results(folder, classes, formats)
+    origin = Origin(name="a/street.jpg", size=(labels.shape[0], labels.shape[1]))
+    written = files.add(origin, SegmentationPrediction(labels=labels))
+    return written | {"whole": [path.name for path in files.close()]}
+
+
+def test_a_map_has_the_data_s_own_ids_and_the_colours(tmp_path: Path) -> None:
+    labels = labels_of()
+    written = write(tmp_path, CLASSES, ("png",), labels)
+    assert written == {"png": "street.png", "whole": ["classes.csv"]}
+    image = Image.open(tmp_path / "street.png")
+    assert image.mode == "P"
+    assert (np.asarray(image) == np.asarray(CLASSES.ids)[labels.numpy()]).all()
+    colours = np.asarray(palette(CLASSES))[labels.numpy()]
+    assert (np.asarray(image.convert("RGB")) == colours).all()
+    rows = list(csv.DictReader((tmp_path / "classes.csv").open(encoding="utf-8")))
+    assert [row["name"] for row in rows] == list(CLASSES.names)
+    assert [int(row["value"]) for row in rows] == list(CLASSES.ids)
+
+
+def test_ids_above_255_take_16_bits(tmp_path: Path) -> None:
+    classes = Classes(names=("a", "b"), ids=(300, 65535))
+    labels = labels_of(count=2)
+    write(tmp_path, classes, ("png",), labels)
+    values = np.asarray(Image.open(tmp_path / "street.png"))
+    assert (values == np.asarray(classes.ids)[labels.numpy()]).all()
+
+
+@pytest.mark.parametrize("ids", [("a", "b"), (-1, 3), (0, 65536)])
+def test_ids_that_no_map_can_hold_give_way_to_numbers(tmp_path: Path, ids: tuple) -> None:
+    labels = labels_of(count=2)
+    write(tmp_path, Classes(names=("a", "b"), ids=ids), ("png",), labels)
+    assert (np.asarray(Image.open(tmp_path / "street.png")) == labels.numpy()).all()
+    rows = list(csv.DictReader((tmp_path / "classes.csv").open(encoding="utf-8")))
+    assert [(row["value"], row["id"]) for row in rows] == [("0", str(ids[0])), ("1", str(ids[1]))]
+
+
+def test_more_classes_than_a_byte_can_tell_are_written(tmp_path: Path) -> None:
+    count = 300
+    classes = Classes(names=tuple(f"c{k}" for k in range(count)), ids=tuple(range(count)))
+    labels = torch.arange(count, dtype=torch.int16).view(15, 20)
+    write(tmp_path, classes, ("png",), labels)
+    assert (np.asarray(Image.open(tmp_path / "street.png")) == labels.numpy()).all()
+
+
+def test_coco_s_own_reader_gives_the_map_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    maps = [labels_of(seed=seed, size=(12 + seed, 17)) for seed in range(3)]
+    files = open_results(tmp_path, CLASSES, ("coco",))
+    numbers = [
+        files.add(Origin(name=f"{k}.jpg", size=tuple(m.shape)), SegmentationPrediction(labels=m))
+        for k, m in enumerate(maps)
+    ]
+    assert numbers == [{"image_id": k} for k in (1, 2, 3)]
+    assert not (tmp_path / "predictions.json").exists()
+    assert files.close() == [tmp_path / "predictions.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
+    coco = COCO(tmp_path / "predictions.json")
+    for number, labels in enumerate(maps, 1):
+        record = coco.imgs[number]
+        assert (record["height"], record["width"]) == tuple(labels.shape)
+        found = np.full(labels.shape, -1)
+        for annotation in coco.imgToAnns[number]:
+            bits = coco.annToMask(annotation).astype(bool)
+            assert bits.sum() == annotation["area"]
+            y, x = np.nonzero(bits)
+            x0, y0, w, h = annotation["bbox"]
+            assert (x0, y0, x0 + w, y0 + h) == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+            found[bits] = annotation["category_id"]
+        assert (found == np.asarray(CLASSES.ids)[labels.numpy()]).all()
+    assert {c["id"]: c["name"] for c in coco.cats.values()} == dict(
+        zip(CLASSES.ids, CLASSES.names, strict=True)
+    )
+
+
+def test_geojson_has_closed_rings_with_class_id_and_area(tmp_path: Path) -> None:
+    labels = torch.zeros(6, 8, dtype=torch.uint8)
+    labels[1:4, 2:5] = 1
+    written = write(tmp_path, CLASSES, ("geojson",), labels)
+    assert written == {"geojson": "street.geojson", "whole": []}
+    record = json.loads((tmp_path / "street.geojson").read_text(encoding="utf-8"))
+    assert record["type"] == "FeatureCollection"
+    assert "y downward" in record["frame"]
+    road, sky = record["features"]
+    assert road["properties"] == {"class": "road", "id": 7, "area": 39}
+    assert sky["properties"] == {"class": "sky, blue", "id": 23, "area": 9}
+    assert len(road["geometry"]["coordinates"]) == 2
+    assert sky["geometry"]["coordinates"] == [[[5, 1], [5, 4], [2, 4], [2, 1], [5, 1]]]
+
+
+def test_a_background_has_pixels_but_no_polygons(tmp_path: Path) -> None:
+    labels = torch.zeros(6, 8, dtype=torch.uint8)
+    labels[2, 2] = 1
+    write(tmp_path, FRAMED, FORMATS, labels)
+    coco = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert [a["category_id"] for a in coco["annotations"]] == [255]
+    assert coco["categories"] == [{"id": 255, "name": "polyp"}]
+    geojson = json.loads((tmp_path / "street.geojson").read_text(encoding="utf-8"))
+    assert [f["properties"]["id"] for f in geojson["features"]] == [255]
+    assert sorted(set(np.asarray(Image.open(tmp_path / "street.png")).ravel())) == [0, 255]
+
+
+def test_classes_that_are_called_by_words_get_numbers_from_one(tmp_path: Path) -> None:
+    write(tmp_path, Classes(names=("a", "b"), ids=("x", "y")), ("coco",), labels_of(count=2))
+    coco = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert coco["categories"] == [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+
+
+def test_pictures_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
+    files = open_results(tmp_path, CLASSES, ("png", "geojson"))
+    names = [
+        files.add(Origin(name=f"{k}/a.jpg", size=(4, 4)), SegmentationPrediction(labels=m))
+        for k, m in enumerate([labels_of((4, 4), seed=seed) for seed in range(3)])
+    ]
+    assert names == [
+        {"png": f"{name}.png", "geojson": f"{name}.geojson"} for name in ("a", "a-2", "a-3")
+    ]
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_no_pictures_and_pictures_of_background_alone_give_whole_files(tmp_path: Path) -> None:
+    assert [path.name for path in open_results(tmp_path, CLASSES, ("coco",)).close()] == [
+        "predictions.json"
+    ]
+    empty = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert (empty["images"], empty["annotations"]) == ([], [])
+    files = open_results(tmp_path, FRAMED, ("coco",))
+    blank, one = torch.zeros(3, 3, dtype=torch.uint8), torch.ones(3, 3, dtype=torch.uint8)
+    for labels in (blank, one, blank, one):
+        files.add(Origin(name="x", size=(3, 3)), SegmentationPrediction(labels=labels))
+    files.close()
+    found = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert [(a["id"], a["image_id"]) for a in found["annotations"]] == [(1, 2), (2, 4)]
+
+
+def test_closing_twice_does_no_harm(tmp_path: Path) -> None:
+    files = open_results(tmp_path, CLASSES, ("coco",))
+    assert files.close() == files.close()
+
+
+def test_a_wrong_format_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown format geojsn; nearest: geojson"):
+        open_results(tmp_path, CLASSES, ("geojsn",))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_that_is_gone_is_a_user_s_error(tmp_path: Path, form: str) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        write(tmp_path / "gone", CLASSES, (form,), labels_of())
