@@ -133,7 +133,7 @@ def test_learning_rates_and_batches_are_the_published_ones() -> None:
         ({"lr_drops": (0, 8)}, "--lr_drops"),
         ({"accumulate": 3}, "--accumulate must be a divisor of the batch size 8, got 3"),
         ({"zoom_out": 0.5}, "--zoom_out must be 1 or more, got 0.5"),
-        ({"nms_threshold": 0.0}, "--nms_threshold"),
+        ({"nms_threshold": 1.5}, "--nms_threshold"),
         ({"epochs": 0}, "--epochs"),
     ],
 )

@@ -38,8 +38,8 @@ def test_every_detector_stands_on_every_backbone(backbone: str) -> None:
         if head in (
             "sparse_rcnn",
             "detr",
-        ):  # which have no pyramid from stride 8 on, or none at all
-            continue
+        ):
+            continue  # their pyramid starts elsewhere, or they have none
         two_stage = head.endswith(("faster_rcnn", "mask_rcnn"))
         assert isinstance(model, TwoStageDetector) == (head in ("faster_rcnn", "mask_rcnn"))
         assert isinstance(model, SingleStageDetector) == (not two_stage)

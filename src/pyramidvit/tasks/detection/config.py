@@ -144,6 +144,15 @@ SCENES_ANCHORS = {
     "gfl": 4.0,
 }
 
+# Written out where published recipes are; other detectors have numbers of their own.
+BASELINES = ("retinanet", "faster_rcnn", "mask_rcnn")
+BASELINE_NUMBERS = {
+    "proposals": 1000,
+    "score_threshold": 0.05,
+    "nms_threshold": 0.5,
+    "max_detections": 100,
+}
+
 # Trained with one image on each of 8 GPUs and a learning rate smaller by 1.4, for want of memory.
 SMALL_BATCH = {
     "retinanet": ("pvt_v2_b4", "pvt_v2_b5"),
@@ -167,6 +176,8 @@ def recipe_changes(recipe: str, model: str, backbone: str) -> dict[str, Any]:
         return changes
     if recipe == "3x":
         changes |= changes_3x(backbone)
+    if model in BASELINES:
+        changes |= BASELINE_NUMBERS
     return changes | published_rate(recipe, model, backbone)
 
 
