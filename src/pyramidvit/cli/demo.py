@@ -22,7 +22,7 @@ result on others, predicts some of them, and shows where the pictures are.
                   and masks; about ten minutes
   segmentation    the same, and from its weights Semantic FPN on those scenes, pixel by
                   pixel; about six minutes
-  all             classification, and short versions of the others; about six minutes"""
+  all             classification, and short versions of the others; about seven minutes"""
 
 What = Literal["classification", "detection", "segmentation", "all"]
 WHATS: tuple[What, ...] = ("classification", "detection", "segmentation", "all")
@@ -59,7 +59,7 @@ SCENES = (
         "segmentation",
         "semantic_fpn",
         full=4,
-        short=1,
+        short=2,
         pictures=("samples", "curves", "confusion", "predictions"),
     ),
 )
