@@ -145,7 +145,7 @@ def create_model(
             reference.
         features_only: Returns maps [B, C_i, H / stride_i, W / stride_i] instead of logits.
         out_indices: Which of the four maps to return, with `features_only`.
-        numbers: Of a detector: see its builder in `tasks.detection.model`.
+        numbers: Of a detector: see its builder in `tasks.detection.table`.
 
     Raises:
         UserError: An unknown name, a detector without a backbone or a classifier with one, or a

@@ -170,6 +170,16 @@ def test_labels_follow_the_names_of_a_checkpoints_classes(tmp_path: Path) -> Non
         load_detection_data(tmp_path, seed=0, classes=Classes(names=("beer",), ids=(0,)))
 
 
+def test_results_have_the_datas_ids_where_a_checkpoints_classes_are_the_same(
+    tmp_path: Path,
+) -> None:
+    make_coco(tmp_path / "a.json", [coco_image(k) for k in range(4)], [coco_object(1, 1)])
+    own = load_detection_data(tmp_path, seed=0).classes
+    assert own.names == ("ant", "bee")
+    data = load_detection_data(tmp_path, seed=0, classes=Classes(names=("bee", "ant"), ids=(0, 1)))
+    assert data.classes == Classes(names=("bee", "ant"), ids=own.ids[::-1])
+
+
 def test_a_class_without_objects_is_kept(tmp_path: Path) -> None:
     make_coco(tmp_path / "a.json", [coco_image(k) for k in range(4)], [coco_object(1, 1)])
     assert load_detection_data(tmp_path, seed=0).classes.names == ("ant", "bee")

@@ -106,6 +106,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     opened = look_as_asked(open_checkpoint(checkpoint, options.model), options)
     tiling = tiling_of(opened.task, options)
     data = find_data(opened, options)
+    opened = replace(opened, classes=data.classes)  # with the data's own ids
     split = pick_split(opened, data, options)
     source = data.splits[split]
     fabric = build_fabric(options.device, options.devices, options.precision)

@@ -64,6 +64,7 @@ def read_args(folder: Path) -> TrainOptions:
         raise UserError(f"{folder} is no run folder: {path} does not exist")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return kind_of(values["model"]).options(**values)
     except (yaml.YAMLError, TypeError, LookupError) as error:
         raise UserError(f"{path} is damaged: {one_line(error)}") from error

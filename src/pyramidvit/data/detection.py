@@ -1,7 +1,7 @@
 """Annotated boxes and masks of any known form: what is it, and what is in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,7 @@ def load_detection_data(
     else:
         numbers = match_classes(place, reading, classes)
         tables = {p: relabel(t, reading.classes, numbers) for p, t in tables.items()}
+        classes = with_own_ids(classes, reading.classes)
     with_masks = reading.has_masks()
     sources: dict[str, Source] = {p: DetectionSource(t, with_masks) for p, t in tables.items()}
     splits = split(place, tables, sources, held_out=held_out, seed=seed)
@@ -163,6 +164,14 @@ def match_classes(place: Path, reading: Reading, classes: Classes) -> dict[int, 
             f" checkpoint; nearest: {nearest(name, classes.names)}"
         )
     return numbers
+
+
+def with_own_ids(classes: Classes, own: Classes) -> Classes:
+    """A checkpoint's classes with the data's ids, for results; as they are if one is missing."""
+    ids = dict(zip(own.names, own.ids, strict=True))
+    if not set(classes.names) <= set(ids):
+        return classes
+    return replace(classes, ids=tuple(ids[name] for name in classes.names))
 
 
 def split(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .images import BrokenImage, reason
+from .images import BrokenImage, large_pictures, reason
 
 Colour = tuple[int, int, int]  # red, green, blue from 0 to 255
 
@@ -22,7 +22,7 @@ def read_values(path: str | Path, *, as_colours: bool = False) -> np.ndarray:
         BrokenImage: The file is missing, truncated, no picture, or has fractions.
     """
     try:
-        with Image.open(path) as image:
+        with large_pictures(), Image.open(path) as image:
             if as_colours or image.mode not in ("1", "L", "LA", "P", "PA", "I", "F"):
                 wide = image.mode.startswith("I;16") and not as_colours
                 return np.asarray(image if wide else image.convert("RGB"))
@@ -48,7 +48,7 @@ def read_values(path: str | Path, *, as_colours: bool = False) -> np.ndarray:
 def read_palette(path: str | Path) -> list[Colour]:
     """The colours of a map with a palette, by value; none of any other."""
     try:
-        with Image.open(path) as image:
+        with large_pictures(), Image.open(path) as image:
             entries = image.getpalette() if image.mode == "P" else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return []

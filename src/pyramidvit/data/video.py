@@ -17,6 +17,7 @@ from ..errors import UserError, one_line
 from .images import UNREADABLE, BrokenImage, reason, to_rgb
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv"})
+SLOWEST = Fraction(1, 1001)  # pictures a second that a video file can have
 USUAL_RATE = Fraction(25)  # of a file that names none
 USUAL_DELAY = 0.1  # seconds, for frames of a GIF that name less than a screen can show
 
@@ -92,7 +93,8 @@ def open_clip(path: Path) -> Clip:
     with broken_as(path), av.open(str(path)) as container:
         stream = first_stream(container)
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
-        return Clip(path=path, rate=rate.limit_denominator(1001), count=stream.frames)
+        rate = max(rate.limit_denominator(1001), SLOWEST)
+        return Clip(path=path, rate=rate, count=stream.frames)
 
 
 def read_frames(clip: Clip) -> Iterator[Frame]:
@@ -141,11 +143,21 @@ def first_stream(container: Any) -> Any:
 @contextlib.contextmanager
 def broken_as(path: Path) -> Iterator[None]:
     """Turns what readers raise on damaged files into `BrokenImage`."""
+    errors: tuple[type[Exception], ...] = (*UNREADABLE, *av_errors())
     try:
         yield
-    except UNREADABLE as error:  # PyAV's errors are OSErrors and ValueErrors too
+    except errors as error:
         own = path.suffix.lower() == ".gif" or not path.is_file() or not path.stat().st_size
         raise BrokenImage(str(path), reason(path, error) if own else plain(error)) from error
+
+
+def av_errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises beside Python's own errors; nothing where it is not installed."""
+    try:
+        from av.error import FFmpegError
+    except ImportError:
+        return ()
+    return (FFmpegError,)
 
 
 def plain(error: Exception) -> str:

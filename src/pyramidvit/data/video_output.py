@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, one_line
+from .video import av_errors
 
 Add = Callable[[Image.Image, float], None]  # a picture, and for how many seconds it is shown
 LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # for ever
@@ -32,13 +33,15 @@ def write_video(path: Path, rate: Fraction) -> Iterator[Add]:
         UserError: The disk is full.
     """
     partial = path.with_name(f".{path.name}.partial")
+    errors: tuple[type[Exception], ...] = (OSError, *av_errors())
     try:
         with write_gif(partial) if path.suffix == ".gif" else write_mp4(partial, rate) as add:
             yield add
         if partial.exists() and partial.stat().st_size:
             partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except errors as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"cannot write {path}: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -78,7 +78,9 @@ def predict_pictures(
                 yield sample
             else:
                 found = predict_tiled(fabric, task, model, sample, input_record, tiling)
-                yield Answer(sample.origin, found)
+                origin = sample.origin
+                del sample  # a large picture; it is read again to be drawn on
+                yield Answer(origin, found)
         return
     loader = plain_loader(
         source,

@@ -192,7 +192,8 @@ def sample_of(picture: Image.Image) -> Sample[Any]:
     return Sample(image=picture, target=None, origin=origin)
 
 
-def test_every_object_of_a_large_picture_is_found_once() -> None:
+@pytest.mark.parametrize("nms_threshold", [0.5, 1.0])  # DETR's hides nothing in a single look
+def test_every_object_of_a_large_picture_is_found_once(nms_threshold: float) -> None:
     boxes = [(5, 5, 11, 11), (60, 8, 68, 14), (100, 100, 110, 104), (130, 10, 133, 13)]
     boxes += [(20, 90, 180, 119)]  # larger than a window
     pixels = np.zeros((120, 200, 3), np.uint8)
@@ -200,6 +201,7 @@ def test_every_object_of_a_large_picture_is_found_once() -> None:
         pixels[y0:y1, x0:x1] = 60 + 10 * number
     pixels[100:104, 100:110] = 80  # lies on the large one
     finder = GreyFinder()
+    finder.decoding = Decoding(nms_threshold=nms_threshold)
     tiling = Tiling(side=64, overlap=0.25)
     answer = predict_tiled(finder, sample_of(Image.fromarray(pixels)), record_of(64), tiling)
     order = answer.boxes[:, 0].argsort()

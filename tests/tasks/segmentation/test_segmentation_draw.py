@@ -190,3 +190,11 @@ def test_a_photograph_with_its_own_map_is_drawn(data_dir: Path) -> None:
     ]
     assert sum(shares) == pytest.approx(1, abs=1e-5)
     assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("size", [(8193, 3), (1, 9000), (9001, 1)])
+def test_a_shrunk_page_is_coloured_to_its_last_row_and_column(size: tuple[int, int]) -> None:
+    labels = torch.ones(size[1], size[0], dtype=torch.uint8)
+    page, shown = drawing.fit(Image.new("RGB", size, "grey"), labels.numpy())
+    assert shown.shape == (page.height, page.width)
+    draw(Image.new("RGB", size, "grey"), SegmentationPrediction(labels=labels), PLAIN)

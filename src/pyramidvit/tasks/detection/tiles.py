@@ -32,6 +32,7 @@ AT_ONCE = 4  # windows
 NEAR = 0.02  # share of a window's side; what ends so near to a seam, or 2 pixels, is a piece
 PIECE = 0.5  # what a piece's score counts
 COVERED = 0.5  # share of a piece that must lie in a better detection
+SAME = 0.6  # IoU above which answers from different looks are of one object, at the latest
 MORE = 10  # times the detections of an image
 
 Transform = Callable[[Sample[Any]], Sample[Any]]
@@ -73,7 +74,8 @@ def predict_tiled(
     for start in range(0, len(windows), AT_ONCE):
         looks += look(network, transform, sample, windows[start : start + AT_ONCE])
     most = MORE * decoding.max_detections
-    return merge_looks(looks, size, overlap=decoding.nms_threshold, most=most)
+    overlap = min(decoding.nms_threshold, SAME)  # DETR and Sparse R-CNN hide nothing in one look
+    return merge_looks(looks, size, overlap=overlap, most=most)
 
 
 def cut_windows(size: tuple[int, int], tiling: Tiling) -> list[Window]:

@@ -45,7 +45,7 @@ def draw(
     """
     labels = shown.labels.cpu().numpy()
     counts = count_labels(shown.labels, len(classes))
-    page, labels = fit(picture.convert("RGB"), labels)
+    page, labels = fit(picture if picture.mode == "RGB" else picture.convert("RGB"), labels)
     colours = palette(classes)
     page = colour_in(page, labels, colours, is_background(classes))
     return add_legend(page, list(legend_of(counts, classes, colours)))
@@ -88,10 +88,12 @@ def fit(picture: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndarr
     longest = max(picture.size)
     if longest > MAX_SIDE:
         factor = -(-longest // MAX_SIDE)
-        page = picture.reduce(factor)
-        return page, labels[factor // 2 :: factor, factor // 2 :: factor][
-            : page.height, : page.width
-        ]
+        page = picture.reduce(factor)  # whose last row and column may stand for fewer pixels
+        rows, columns = (
+            np.minimum(np.arange(drawn) * factor + factor // 2, own - 1)
+            for drawn, own in zip((page.height, page.width), labels.shape, strict=True)
+        )
+        return page, labels[np.ix_(rows, columns)]
     factor = -(-MIN_SIDE // longest)
     if factor == 1:
         return picture, labels

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class SegmentationResultFiles:
         self.folder, self.classes = folder, classes
         self.formats = tuple(dict.fromkeys(formats))
         self.single = tuple(f for f in self.formats if f != "coco")  # a file for each picture
+        self.taken = Counter[str]()  # so that a video's frames are not counted through each time
         self.values = values_of(classes)
         self.coco = CocoFile(folder / PREDICTIONS, classes) if "coco" in formats else None
 
@@ -99,11 +101,11 @@ class SegmentationResultFiles:
 
     def free_name(self, stem: str) -> str:
         """A name that no file has yet: pictures of different folders may share theirs."""
-        name, number = stem, 1
-        while any((self.folder / f"{name}.{form}").exists() for form in self.single):
-            number += 1
-            name = f"{stem}-{number}"
-        return name
+        while True:
+            self.taken[stem] += 1
+            name = f"{stem}-{self.taken[stem]}" if self.taken[stem] > 1 else stem
+            if not any((self.folder / f"{name}.{form}").exists() for form in self.single):
+                return name
 
     def polygons_of(self, labels: np.ndarray) -> list[Polygon]:
         background = is_background(self.classes)
