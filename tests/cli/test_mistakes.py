@@ -73,8 +73,8 @@ SMALL = ("--image_size", "32", "--epochs", "1", "--batch_size", "8", "--workers"
         (["demo", "--epochs", "0"], "--epochs must be 1 or more, got 0"),
         (["train", "--seed", "-1"], "--seed must be 0 or more, got -1"),
         (["train", "--rand_augment", "foo", "--image_size", "32"], "--rand_augment must be like"),
-        (["evaluate", "none.pth", "--batch_size", "0"], "--batch_size must be 1 or more"),
-        (["predict", "none.pth", "x", "--batch_size=0"], "--batch_size must be 1 or more"),
+        (["evaluate", "none.pth", "--batch_size", "-1"], "--batch_size must be 0 or more"),
+        (["predict", "none.pth", "x", "--batch_size=-1"], "--batch_size must be 0 or more"),
     ],
 )
 def test_a_mistyped_command_is_answered_in_one_line(
