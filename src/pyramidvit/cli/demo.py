@@ -59,7 +59,7 @@ SCENES = (
         "segmentation",
         "semantic_fpn",
         full=4,
-        short=2,
+        short=1,
         pictures=("samples", "curves", "confusion", "predictions"),
     ),
 )
