@@ -79,6 +79,6 @@ def test_losses_and_gradients_equal_the_reference(
         layers = [recorded[f"{prefix}loss_{term}"] for prefix in prefixes]
         assert terms[name].item() == pytest.approx(sum(layers), **near)
     if f"grad_norm.{precision}" in golden.records:
-        # The recorded norms are themselves up to 1.3e-4 off those in float64; ours 0.2e-4. The
+        # The recorded norms are themselves up to 1.3e-4 off those in float64. The
         # first layer's queries start at 0, so that the gradient of their attention is 0.
         golden.check_gradients(model, total, precision, 1.5e-4, noise=1e-6)
