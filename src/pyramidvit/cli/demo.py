@@ -19,7 +19,7 @@ DESCRIPTION = """Trains on the scans of handwritten digits that ship with scikit
 result on others, predicts some of them, and shows where the pictures are.
   classification  pvt_v2_b0 on single digits; about two minutes on two cores
   detection       the same, and from its weights Mask R-CNN on scenes of digits, with boxes
-                  and masks; about ten minutes
+                  and masks; about seven minutes
   segmentation    the same, and from its weights Semantic FPN on those scenes, pixel by
                   pixel; about six minutes
   all             classification, and short versions of the others; about seven minutes"""
@@ -51,7 +51,7 @@ SCENES = (
     Scenes(
         "detection",
         "mask_rcnn",
-        full=3,
+        full=2,
         short=1,
         pictures=("samples", "curves", "precision_recall", "confusion", "predictions"),
     ),

@@ -4,6 +4,7 @@ Logits are [B, K, H, W], labels integer [B, H, W] from 0 to K - 1, or UNLABELLED
 scalar. Without any labelled pixel it is zero, and so are its gradients.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -74,13 +75,21 @@ def lovasz_softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:
     A mean over the classes that the labels have, of all labelled pixels of the batch together.
     """
     probabilities, truth = labelled_pixels(logits.softmax(dim=1), labels)  # [n, K], [n]
-    present = torch.bincount(truth).nonzero().flatten().tolist()
-    total = probabilities.sum() * 0
-    for label in present:
-        own = (truth == label).to(probabilities)  # [n]
-        errors, order = (own - probabilities[:, label]).abs().sort(descending=True)
-        total = total + errors @ jaccard_steps(own[order])
-    return total / max(1, len(present))
+    present = torch.bincount(truth).nonzero()  # [k, 1]
+    own = (truth == present).to(probabilities)  # [k, n]
+    errors = (own - probabilities.T[present.flatten()]).abs()  # [k, n]
+    steps = torch.empty_like(errors)  # what each pixel's error counts; a constant to the gradient
+    for kind, error, step in zip(own, errors.detach(), steps, strict=True):
+        order = largest_first(error)
+        step.scatter_(0, order, jaccard_steps(kind.gather(0, order)))
+    return (errors * steps).sum() / max(1, len(present))
+
+
+def largest_first(errors: Tensor) -> Tensor:
+    """The order of errors [n] from the largest down; on a CPU by numpy, ten times torch's speed."""
+    if errors.device.type != "cpu":
+        return errors.argsort(descending=True)
+    return torch.from_numpy(np.argsort(-errors.float().numpy()))
 
 
 def jaccard_steps(own: Tensor) -> Tensor:
@@ -132,7 +141,10 @@ def structure_loss(logits: Tensor, labels: Tensor, *, weighted_entropy: bool = T
 def labelled_pixels(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The labelled pixels of a batch: their values [n, K] of a map, and labels int64 [n]."""
     known = labels != UNLABELLED
-    return values.movedim(1, -1)[known], labels[known].long()
+    values = values.movedim(1, -1)  # [B, H, W, K]
+    if known.all():  # usual, and much cheaper than to pick all of them
+        return values.flatten(0, -2), labels.flatten().long()
+    return values[known], labels[known].long()
 
 
 def count_pixels(labels: Tensor, *, over_all: bool) -> Tensor | int:
