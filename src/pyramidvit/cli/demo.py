@@ -58,7 +58,7 @@ SCENES = (
     Scenes(
         "segmentation",
         "semantic_fpn",
-        full=4,
+        full=3,
         short=1,
         pictures=("samples", "curves", "confusion", "predictions"),
     ),
