@@ -158,9 +158,7 @@ def test_the_frames_of_a_video_are_drawn_in_one_size(
         values = read_labels(Path("out", line["png"]))
         labels = torch.tensor([[number[v] for v in row] for row in values.tolist()])
         assert size == sizes[0] == draw_frame(frame, target(labels), CLASSES).size
-        assert (
-            size != draw(frame, target(labels), CLASSES).size
-        )  # whose legend is narrower
+        assert size != draw(frame, target(labels), CLASSES).size  # whose legend is narrower
     with Image.open("out/moving.gif") as drawn:
         assert (drawn.size, drawn.n_frames) == (sizes[0], 3)
 
