@@ -77,13 +77,7 @@ def test_a_segmentation_recipe_shows_everything_that_makes_the_run(path: Path) -
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
         *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
         *("held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
-        *(
-            "lr_by",
-            "lr_drops",
-            "warmup_lr",
-            "warmup_updates",
-            "attention_size",
-        ),  # without effect in it
+        *("lr_by", "lr_drops", "warmup_lr", "warmup_updates"),  # without effect in it
         *("balance", "unbias"),  # all classes weigh alike
     }
     left_to_the_user.add("dropout" if values["model"] == "trans2seg" else "attention_size")
