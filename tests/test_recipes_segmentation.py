@@ -80,8 +80,7 @@ def test_a_segmentation_recipe_shows_everything_that_makes_the_run(path: Path) -
         *("lr_by", "lr_drops", "warmup_lr", "warmup_updates"),  # without effect in it
         *("balance", "unbias"),  # all classes weigh alike
     }
-    if values["model"] == "trans2seg":
-        left_to_the_user |= {"dropout"}
+    left_to_the_user.add("dropout" if values["model"] == "trans2seg" else "attention_size")
     assert set(values) == set(SegmentationOptions.__dataclass_fields__) - left_to_the_user
 
 

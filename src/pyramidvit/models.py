@@ -18,6 +18,7 @@ from .weights.places import find_weights
 
 if TYPE_CHECKING:
     from .tasks.detection.detectors import SingleStageDetector, TwoStageDetector
+    from .tasks.segmentation.model import Segmenter
 
 BackboneModel = (
     pvt_v1.PVTv1Classifier | pvt_v1.PVTv1Pyramid | pvt_v2.PVTv2Classifier | pvt_v2.PVTv2Pyramid
@@ -103,6 +104,19 @@ def create_model(
 
 @overload
 def create_model(
+    name: Literal["semantic_fpn", "trans2seg"],
+    *,
+    backbone: str,
+    num_classes: int | None = None,
+    pretrained: Weights = None,
+    in_chans: int = 3,
+    drop_path_rate: float | None = None,
+    **numbers: Any,
+) -> "Segmenter": ...
+
+
+@overload
+def create_model(
     name: str,
     *,
     backbone: str,
@@ -126,30 +140,33 @@ def create_model(
     out_indices: Sequence[int] = STAGES,
     **numbers: Any,
 ) -> nn.Module:
-    """Builds a classifier, a backbone that gives a pyramid of maps, or a detector on a backbone.
+    """Builds a classifier, a backbone that gives a pyramid of maps, or a detector or a segmenter on
+    a backbone.
 
     Args:
         name: One of `list_models()` for a classifier, or with `features_only` a backbone; one of
-            `list_heads()` for a detector.
-        backbone: What a detector stands on, one of `list_models()`.
-        num_classes: Width of a classifier's logits, 0 for pooled features; or classes of a
-            detector, the background not counted. None takes 1000, or COCO's 80.
+            `list_heads()` for a detector or a segmenter.
+        backbone: What a detector or a segmenter stands on, one of `list_models()`.
+        num_classes: Width of a classifier's logits, 0 for pooled features; classes of a detector,
+            the background not counted; or classes of a segmenter, the background counted if it is
+            one. None takes 1000, COCO's 80, or ADE20K's 150.
         pretrained: Weights to start from: a checkpoint file or directory, True for the official
             release, a published name such as "pvt_v2_b0.in1k", or a repository of the hub; see
-            `weights.places`. A detector takes a detector's, or a classifier's for its backbone.
-            Where the class count differs from `num_classes`, the head starts fresh; what was done
-            is logged, as a warning where not all was loaded as it stood.
+            `weights.places`. A detector takes a detector's, or a classifier's for its backbone, and
+            a segmenter likewise. Where the class count differs from `num_classes`, the head starts
+            fresh; what was done is logged, as a warning where not all was loaded as it stood.
         in_chans: Channels of the images, 1 or more.
         drop_path_rate: Stochastic depth of the last block; None takes the published rate for a
-            classifier (0.1 or 0.3) or a detector (0.1 or 0), and 0.1 for a backbone, as in the
-            reference.
+            classifier (0.1 or 0.3) or a detector (0.1 or 0), and 0.1 for a segmenter or a backbone,
+            as in the reference.
         features_only: Returns maps [B, C_i, H / stride_i, W / stride_i] instead of logits.
         out_indices: Which of the four maps to return, with `features_only`.
-        numbers: Of a detector: see its builder in `tasks.detection.table`.
+        numbers: Of a detector or a segmenter: see its builder in `tasks.detection.table` or
+            `tasks.segmentation.model`.
 
     Raises:
-        UserError: An unknown name, a detector without a backbone or a classifier with one, or a
-            checkpoint that does not fit or cannot be fetched.
+        UserError: An unknown name, a detector or segmenter without a backbone, a classifier with
+            one, or a checkpoint that does not fit or cannot be fetched.
         ValueError: A number out of its range.
         TypeError: A number that this model does not have.
     """

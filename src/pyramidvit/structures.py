@@ -7,7 +7,7 @@ and `postprocess` is the only place that changes frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -233,6 +233,33 @@ def cut_batch(batch: Batch[T], start: int, end: int) -> Batch[T]:
         targets=batch.targets[start:end],
         origins=batch.origins[start:end],
     )
+
+
+def split_by_size(batch: Batch[T], *, divisor: int = 1) -> Iterator[tuple[list[int], Batch[T]]]:
+    """A batch as one for each size of its images, padded only to a multiple of `divisor`.
+
+    What a network says of an image can depend on its padding; so it does not depend on the others.
+
+    Yields:
+        Which images of the batch they are, and the smaller batch; the batch itself where it is one.
+    """
+    members: dict[tuple[int, int], list[int]] = {}
+    for index, (height, width) in enumerate(batch.sizes):
+        size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        members.setdefault(size, []).append(index)
+    for (height, width), indices in members.items():
+        if batch.images.shape == (len(indices), batch.images.shape[1], height, width):
+            yield indices, batch
+            continue
+        yield (
+            indices,
+            Batch(
+                images=batch.images[indices, :, :height, :width],
+                sizes=tuple(batch.sizes[i] for i in indices),
+                targets=tuple(batch.targets[i] for i in indices if batch.targets),
+                origins=tuple(batch.origins[i] for i in indices),
+            ),
+        )
 
 
 def collate(samples: Sequence[Sample[T]], *, divisor: int = 1) -> Batch[T]:

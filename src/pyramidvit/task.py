@@ -107,6 +107,8 @@ class Task:
         show_prediction: (batch, index in it, prediction, classes, input record) to a small picture.
         show_target: (image [C, H, W], target, classes, input record) to a small picture.
         draw: (picture, prediction, classes) to a picture that shows the prediction.
+        draw_frame: As `draw`, of pictures of one size in one size, for videos; None where `draw`
+            does so.
         report: (metrics, classes, folder) writes tables and plots, and returns their paths.
         formats: Names of the result files that can be asked of a prediction.
         open_results: (folder, classes, some of these names) to files that predictions are added to;
@@ -146,3 +148,4 @@ class Task:
     open_results: Callable[[Path, Classes, Sequence[str]], ResultFiles] | None = None
     predict_tiled: Callable[[nn.Module, Sample[Any], dict[str, Any], Tiling], Any] | None = None
     look_again: Callable[[nn.Module, Looks], nn.Module] | None = None
+    draw_frame: Callable[[Image, Any, Classes], Image] | None = None

@@ -1,7 +1,11 @@
 """Segmentation by the verbs that users type, on pictures of coloured rectangles."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +15,14 @@ from PIL import Image
 from command import Command, pvt_process
 from pyramidvit import create_model, read_checkpoint, save_checkpoint
 from pyramidvit.cli import main
+from pyramidvit.cli.kinds import KINDS
+from pyramidvit.cli.measure import measure
+from pyramidvit.cli.tasks import load_data
+from pyramidvit.engine.report import Reporter
+from pyramidvit.errors import UserError
+from pyramidvit.tasks.segmentation.config import SegmentationOptions
 
+KIND = KINDS["segmentation"]
 SIZES = ((48, 64), (64, 48), (56, 56))
 COLOURS = {3: (200, 30, 30), 17: (30, 30, 200)}  # by value in the maps, which has gaps
 SMALL = (
@@ -98,7 +109,44 @@ def test_the_weights_of_the_classes_are_measured_and_recorded(
     assert "loss weighed by class" in said
     options = yaml.safe_load((folder / "args.yaml").read_text(encoding="utf-8"))
     assert options["recipe"] == "light"
-    assert options["class_weights"] == pytest.approx(slow_weights(maps), rel=1e-5)
+    # What was asked for, not what it came to: other data weigh their classes otherwise.
+    assert (options["balance"], options["class_weights"]) == ("inverse", [])
+    table = (folder / "class_weights.csv").read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(table))
+    assert [(row["id"], row["name"]) for row in rows] == [
+        ("0", "ground"), ("3", "red"), ("17", "blue"),
+    ]  # fmt: skip
+    weights = [float(row["weight"]) for row in rows]
+    assert weights == pytest.approx(slow_weights(maps), rel=1e-5)
+    record = read_checkpoint(str(folder / "best.safetensors")).record
+    assert record["options"]["class_weights"] == weights
+
+
+def test_one_process_measures_for_all(maps: Path) -> None:
+    data = load_data("segmentation", str(maps), seed=0, held_out=0.2)
+    options = SegmentationOptions(data=str(maps), balance="inverse")
+    sent: list[Any] = []
+
+    def fabric(rank: int, broadcast: Any) -> Any:
+        return SimpleNamespace(world_size=2, is_global_zero=rank == 0, broadcast=broadcast)
+
+    def send(value: Any) -> Any:
+        sent.append(value)
+        return value
+
+    first = measure(KIND, options, data, fabric(0, send), Reporter(speaks=False))
+    assert first.class_weights == pytest.approx(slow_weights(maps), rel=1e-5)
+    blind = replace(KIND, measure=no_measuring)
+    second = measure(blind, options, data, fabric(1, lambda _: sent[0]), Reporter(speaks=False))
+    assert second == first
+    with pytest.raises(UserError, match="no map"):
+        measure(blind, options, data, fabric(0, send), Reporter(speaks=False))
+    with pytest.raises(UserError, match="no map"):  # and the others do not wait for ever
+        measure(KIND, options, data, fabric(1, lambda _: sent[1]), Reporter(speaks=False))
+
+
+def no_measuring(*_: Any) -> Any:
+    raise UserError("no map can be read")
 
 
 def test_a_run_starts_from_a_segmenter_and_goes_on(
@@ -150,7 +198,7 @@ def test_a_mistake_with_a_segmenter_is_answered_in_one_line(
 
 def test_a_segmenter_without_data_is_for_the_embedded_scenes() -> None:
     from pyramidvit.cli.kinds import kind_of
-    from pyramidvit.cli.tasks import TASKS, load_data
+    from pyramidvit.cli.tasks import TASKS
 
     kind = kind_of("semantic_fpn")
     data = load_data(kind.task, None, seed=0, held_out=0.2)

@@ -28,10 +28,21 @@ DESCRIPTION = """Writes the PVT of any checkpoint that pvt inspect knows under o
   pyramidvit    our .safetensors, with classes and input described
   mmdetection   of a detector, all: .pth for the reference's detection code (mmdetection 2)
   mmdetection3  the same, for mmdetection 3 and its own PVT
-The others take of a detector the PVT alone; but pyramidvit takes all, unless --prefix names the
-PVT. The tensors keep every bit; what was written is read back and compared."""
+  mmsegmentation  of Semantic FPN, all: .pth for the reference's segmentation code
+  trans2seg     of Trans2Seg, all: a plain state dict for its authors' code
+The others take of a detector or segmenter the PVT alone; but pyramidvit takes all, unless --prefix
+names the PVT. The tensors keep every bit; what was written is read back and compared."""
 
-Target = Literal["official", "timm", "transformers", "pyramidvit", "mmdetection", "mmdetection3"]
+Target = Literal[
+    "official",
+    "timm",
+    "transformers",
+    "pyramidvit",
+    "mmdetection",
+    "mmdetection3",
+    "mmsegmentation",
+    "trans2seg",
+]
 
 
 def run(arguments: list[str]) -> None:

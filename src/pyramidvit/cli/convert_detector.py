@@ -1,49 +1,78 @@
-"""`pvt convert` for whole detectors."""
+"""`pvt convert` for whole detectors and segmenters."""
 
 import inspect
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from .. import __version__
 from ..errors import UserError
+from ..tasks.detection import foreign as detector
+from ..tasks.detection import network as detectors
 from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
-from ..tasks.detection.foreign import describe_file, holds_detector
-from ..tasks.detection.network import rebuild
+from ..tasks.segmentation import foreign as segmenter
+from ..tasks.segmentation import network as segmenters
+from ..tasks.segmentation.model import BUILDERS
 from ..weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from ..weights.convert import write_mmdetection
+from ..weights.convert import write_mmdetection, write_trans2seg
 from ..weights.load_detector import find_parts, read_whole
 from .convert import compare
 from .tasks import describe_head
 
 VERSIONS: dict[str, Literal[2, 3]] = {"mmdetection": 2, "mmdetection3": 3}
+SEGMENTERS = {"mmsegmentation": "semantic_fpn", "trans2seg": "trans2seg"}  # what has whose names
 
 
 def is_for_detectors(checkpoint: Checkpoint, to: str, prefix: str | None) -> bool:
-    """Whether all of a file's detector is asked for.
+    """Whether all of a file's detector or segmenter is asked for.
 
     Raises:
         UserError: It is, with the prefix of a PVT alone.
     """
-    if to in VERSIONS and prefix is not None:
-        raise UserError(f"--prefix takes a PVT alone, and --to {to} is for whole detectors")
-    to_ours = to == "pyramidvit" and prefix is None
-    return to in VERSIONS or (to_ours and holds_detector(checkpoint))
+    if to in VERSIONS | SEGMENTERS and prefix is not None:
+        what = "detectors" if to in VERSIONS else "segmenters"
+        raise UserError(f"--prefix takes a PVT alone, and --to {to} is for whole {what}")
+    held = detector.holds_detector(checkpoint) or segmenter.holds_segmenter(checkpoint)
+    return to in VERSIONS | SEGMENTERS or (to == "pyramidvit" and prefix is None and held)
+
+
+def describe_for(checkpoint: Checkpoint, to: str) -> dict[str, Any]:
+    """The record of the detector or segmenter that is to be converted.
+
+    Raises:
+        UserError: The file holds none that can be written so, or not all of it.
+    """
+    where = checkpoint.where
+    if to in VERSIONS or (to not in SEGMENTERS and detector.holds_detector(checkpoint)):
+        return detector.describe_file(checkpoint, where)
+    model = segmenter.describe_file(checkpoint, where)
+    if to in SEGMENTERS and model["name"] != SEGMENTERS[to]:
+        raise UserError(f"{where} holds {model['name']}; --to {to} writes {SEGMENTERS[to]} alone")
+    return model
+
+
+def rebuild(model: dict[str, Any]) -> nn.Module:
+    """The network of a record, with fresh weights."""
+    return (segmenters if model["name"] in BUILDERS else detectors).rebuild(model)
 
 
 def convert_detector(
     checkpoint: Checkpoint, output: Path, partial: Path, to: str
 ) -> list[tuple[str, str]]:
-    """Writes all of a detector to `partial`, reads it back, compares, and says what was done.
+    """Writes all of a detector or segmenter to `partial`, reads it back and compares; says so.
 
     Raises:
-        UserError: The file is not all of a detector known here, or cannot be written so.
+        UserError: The file is not all of one known here, or cannot be written so.
     """
     where = checkpoint.where
-    model = describe_file(checkpoint, where)
+    model = describe_for(checkpoint, to)
     record = checkpoint.record or {"version": __version__, **describe_head(where, checkpoint)}
     state = read_whole(rebuild(model), checkpoint, where)
-    if to in VERSIONS:
-        write_mmdetection(partial, state, checkpoint.classes, VERSIONS[to])
+    if to in VERSIONS or to == "mmsegmentation":
+        write_mmdetection(partial, state, checkpoint.classes, VERSIONS.get(to, 2))
+    elif to == "trans2seg":
+        write_trans2seg(partial, state)
     elif output.suffix == ".safetensors":
         save_checkpoint(partial, state, record)
     else:
@@ -62,14 +91,17 @@ def convert_detector(
         lines.append(("", "but for the class token's row in pos_embed4, which no detector reads"))
     compare(expected, again, output)
     unusual = other_numbers(checkpoint.record.get("model") or model)
-    if to in VERSIONS and unusual:
+    if to != "pyramidvit" and unusual:
         said = ", ".join(f"{name} {value}" for name, value in unusual.items())
         lines.append(("note", f"not as published, so its configuration must say it too: {said}"))
     return lines
 
 
 def other_numbers(model: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a detector that are not as published."""
-    build = build_retinanet if model["name"] == "retinanet" else build_mask_rcnn
-    published = inspect.signature(build).parameters
-    return {n: v for n, v in model["numbers"].items() if v != published[n].default}
+    """The numbers of a detector or segmenter that are not as published."""
+    others = build_retinanet if model["name"] == "retinanet" else build_mask_rcnn
+    published = inspect.signature(BUILDERS.get(model["name"], others)).parameters
+    usual = {name: row.default for name, row in published.items()}
+    if model["name"] == "trans2seg":
+        usual["hidden"] = usual["width"] // 4
+    return {n: v for n, v in model["numbers"].items() if v != usual[n]}

@@ -184,7 +184,8 @@ def write_results(
 
     stem = f"{Path(checkpoint).resolve().parent.name}-{Path(checkpoint).stem}"
     folder = make_folder(record["output"], "evaluations", stem)
-    write_atomically(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+    numbers = {name: None if value != value else value for name, value in record.items()}  # NaN
+    write_atomically(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
     written = opened.task.report(result.metrics, opened.classes, folder)
     if isinstance(result.metrics, detection.DetectionMetrics):
         written += detection.write_results(result.metrics, opened.classes, folder)

@@ -92,6 +92,7 @@ class PredictionFolder:
         """Takes the frames of a video with their predictions."""
         name, count = str(clip.path), 0
         path = self.free_path(clip.path.stem, ".gif" if clip.is_gif else ".mp4")
+        draw = self.opened.task.draw_frame or self.opened.task.draw
         with write_video(path, clip.rate) as show:
             for frame, prediction in frames:
                 picture = frame.picture
@@ -99,8 +100,7 @@ class PredictionFolder:
                 record = {"file": name, "frame": frame.number, "time": round(frame.time, 4)}
                 record |= self.describe(Answer(place, prediction))
                 if self.draw:
-                    drawn = self.opened.task.draw(picture, prediction, self.opened.classes)
-                    show(drawn, frame.duration)
+                    show(draw(picture, prediction, self.opened.classes), frame.duration)
                     record["video"] = path.name
                 self.write(record)
                 count += 1

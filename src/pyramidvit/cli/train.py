@@ -86,6 +86,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     from ..engine.report import Notes, Reporter
     from ..engine.run import build_run
     from ..engine.train import fit, is_done, resume
+    from .measure import measure, write_measured
     from .tasks import TASKS, load_data
 
     if resumed is None:
@@ -96,7 +97,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     options = replace(options, data=place)  # found again from wherever one stands
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
-    options = kind.measure(options, data, reporter)
+    asked, options = options, measure(kind, options, data, fabric, reporter)
     if resumed is not None:
         options = replace(options, pretrained=None)  # the snapshot holds all weights
     with Notes(reporter, "weights"):
@@ -114,7 +115,8 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
         stem = f"{data.name}-{name_of(options)}"
         run.folder = make_shared_folder(fabric, options.output, "runs", stem)
         if fabric.is_global_zero:
-            write_args(run.folder, asdict(options))
+            write_args(run.folder, asdict(asked))
+            write_measured(run.folder, asked, options, data.classes)
             write_environment(run.folder, str(fabric.device))
             write_samples(run)
     reporter.open_log(run.folder / "log.txt")

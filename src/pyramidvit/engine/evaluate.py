@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.images import BrokenImage
 from ..data.source import Source
-from ..structures import Batch, Classes, collate
+from ..structures import Batch, Classes, collate, split_by_size
 from ..task import Metrics, Shown, Task, Tiling
 from .broken import BrokenImages
 from .loader import plain_loader
@@ -35,7 +35,7 @@ class Evaluation:
 
 
 class Step(NamedTuple):
-    """A batch with what the model says of it (None if no image could be read), and broken files."""
+    """A batch with what the model says of it, or files that are broken and no batch."""
 
     batch: Batch[Any] | None
     outputs: Any
@@ -79,23 +79,23 @@ def evaluate(
     """
     ranks = fabric.world_size
     if tiling is None:
-        length = -(-len(source) // (ranks * batch_size))
         steps = in_batches(fabric, task, model, source, input_record, batch_size, workers)
     else:
-        length = -(-len(source) // ranks)
         steps = in_tiles(fabric, task, model, source, input_record, tiling)
     metrics = task.metrics(classes)
     result = Evaluation(figures={}, metrics=metrics)
     every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
     training = model.training
     model.eval()
-    seen = 0
+    length = -(-len(source) // ranks)
+    seen = unread = 0
     with torch.inference_mode(), reporter.progress("evaluate", length) as bar:
         for batch, outputs, predictions, errors in steps:
             broken.note(errors)
             if ranks == 1:
                 broken.check()
-            bar.advance()
+            unread += len(errors)
+            bar.advance(to=seen + unread + (0 if batch is None else len(batch.images)))
             if batch is None:
                 continue
             metrics.update(outputs, predictions, batch)
@@ -123,7 +123,11 @@ def in_batches(
     batch_size: int,
     workers: int,
 ) -> Iterator[Step]:
-    """This process's batches."""
+    """This process's batches, each in parts whose images have the same size.
+
+    A padded image could be scored otherwise next to larger ones than by itself; published figures
+    are those of images one by one.
+    """
     loader = plain_loader(
         source,
         task.eval_transform(input_record),
@@ -134,12 +138,13 @@ def in_batches(
         divisor=task.divisor,
     )
     for batch, broken in loader:
-        if batch is None:
+        if broken or batch is None:
             yield Step(None, None, (), broken)
+        if batch is None:
             continue
-        batch = batch.to(fabric.device)
-        outputs, predictions = predict_batch(fabric, task, model, batch)
-        yield Step(batch, outputs, predictions, broken)
+        for _, part in split_by_size(batch.to(fabric.device), divisor=task.divisor):
+            outputs, predictions = predict_batch(fabric, task, model, part)
+            yield Step(part, outputs, predictions, ())
 
 
 def in_tiles(

@@ -12,7 +12,7 @@ from ..data.image_folder import FileSource
 from ..data.images import BrokenImage
 from ..data.source import Source
 from ..data.video import Frame
-from ..structures import Batch, Origin, Sample, collate
+from ..structures import Batch, Origin, Sample, collate, split_by_size
 from ..task import Task, Tiling
 from .loader import plain_loader
 
@@ -94,7 +94,7 @@ def predict_pictures(
     for number, (batch, broken) in enumerate(loader):
         results: dict[str, Answer | BrokenImage] = {error.path: error for error in broken}
         if batch is not None:
-            _, predictions = predict_batch(fabric, task, model, batch.to(fabric.device))
+            predictions = predict_apart(fabric, task, model, batch.to(fabric.device))
             answers = map(Answer, batch.origins, predictions)
             results |= {answer.origin.name: answer for answer in answers}
         for file in source.files[number * batch_size : (number + 1) * batch_size]:
@@ -121,7 +121,7 @@ def predict_frames(
         samples = [to_sample(frame) for frame in group]
         if tiling is None:
             batch = collate([transform(sample) for sample in samples], divisor=task.divisor)
-            _, predictions = predict_batch(fabric, task, model, batch.to(fabric.device))
+            predictions = predict_apart(fabric, task, model, batch.to(fabric.device))
         else:
             predictions = [predict_tiled(fabric, task, model, samples[0], input_record, tiling)]
         yield from zip(group, predictions, strict=True)
@@ -131,6 +131,15 @@ def to_sample(frame: Frame) -> Sample[Any]:
     picture = frame.picture
     origin = Origin(name=f"frame {frame.number}", size=(picture.height, picture.width))
     return Sample(image=picture, target=None, origin=origin)
+
+
+def predict_apart(fabric: Fabric, task: Task, model: nn.Module, batch: Batch[Any]) -> list[Any]:
+    """One prediction an image of a batch, which lies on the device; none of them depends on the
+    other images, as it would if these were larger and all padded to one size."""
+    found: dict[int, Any] = {}
+    for indices, part in split_by_size(batch, divisor=task.divisor):
+        found |= zip(indices, predict_batch(fabric, task, model, part)[1], strict=True)
+    return [found[index] for index in range(len(found))]
 
 
 @torch.inference_mode()

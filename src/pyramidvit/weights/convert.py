@@ -160,6 +160,22 @@ def write_mmdetection(
     write_atomically(path, buffer.getvalue())
 
 
+def write_trans2seg(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes Trans2Seg on a PVT as its authors' code (xieenze/Trans2Seg) names it: a plain state
+    dict, `.pth` or `.safetensors`, of `encoder` and `transformer_head`.
+
+    Args:
+        path: See above.
+        state: All of it under our names.
+
+    Raises:
+        UserError: Another ending.
+    """
+    theirs = {"backbone": "encoder", "decode_head": "transformer_head"}
+    parts = {name: name.partition(".") for name in state}
+    write_state(path, {f"{theirs[a]}.{b}": state[name] for name, (a, _, b) in parts.items()})
+
+
 def mmdetection3_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A whole detector under the names of mmdetection 3.
 

@@ -21,8 +21,9 @@ class HeadSigns:
 
     Attributes:
         head, task: What it is.
-        sign: A name that only this one has.
-        classes: The bias that has a number for each class.
+        sign: The end of a name that only this one has.
+        classes: The bias that has a number for each class, or another tensor that does.
+        axis: Of that tensor, the one along which the classes lie.
         per_class: Numbers of that bias for one class: the anchors of a place.
         background: Its numbers that are for no class.
     """
@@ -31,6 +32,7 @@ class HeadSigns:
     task: str
     sign: str
     classes: str
+    axis: int = 0
     per_class: int = 1
     background: int = 0
 
@@ -95,6 +97,13 @@ HEADS = (  # the names that mmdetection 2 and 3 and mmsegmentation give
         task="segmentation",
         sign="decode_head.scale_heads.0.0.conv.weight",
         classes="decode_head.conv_seg.bias",
+    ),
+    HeadSigns(
+        head="trans2seg",
+        task="segmentation",
+        sign="transformer.vit.cls_embed",
+        classes="transformer.vit.cls_embed",
+        axis=1,
     ),
 )
 
@@ -206,8 +215,11 @@ def ends_with(state: Mapping[str, Tensor], name: str) -> Tensor | None:
 
 
 def count_classes(signs: HeadSigns, state: Mapping[str, Tensor]) -> int | None:
-    bias = ends_with(state, signs.classes)
-    return None if bias is None else (bias.numel() - signs.background) // signs.per_class
+    value = ends_with(state, signs.classes)
+    if value is None or (signs.axis and value.ndim <= signs.axis):
+        return None
+    rows = value.shape[signs.axis] if signs.axis else value.numel()
+    return (rows - signs.background) // signs.per_class
 
 
 def missing_names(found: Found) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from .load import (
 from .recognise import Found, find_pvt
 
 PARTS = r"(neck|bbox_head|rpn_head|roi_head|decode_head)\."
+TRANS2SEG = re.compile(r"^transformer_head\.")  # what xieenze/Trans2Seg calls the decode head
 # What has a row for each class: logits, boxes of a two-stage head, masks.
 PER_CLASS = re.compile(
     r"(retina_cls|bbox_head\.fc_cls|bbox_head\.fc_reg|conv_logits|decode_head\.conv_seg)"
@@ -35,21 +36,26 @@ class Parts(NamedTuple):
     """A detector inside a state dict."""
 
     found: Found  # its backbone
-    parent: str  # what stands before every name of the detector
-    rest: dict[str, Tensor]  # its neck and heads, without that
+    places: dict[str, str]  # of its neck and heads: our name to that in the file
+    rest: dict[str, Tensor]  # its neck and heads under our names
 
 
 def find_parts(state: Mapping[str, Tensor], where: str) -> Parts:
-    """Finds a detector's parts; a file of a PVT alone has no rest.
+    """Finds a detector's or a segmenter's parts; a file of a PVT alone has no rest.
+
+    Names are ours but for what stands before them, and but for Trans2Seg's code, which calls its
+    parts `encoder` and `transformer_head`.
 
     Raises:
         UserError: There is no PVT, or several.
     """
     found = find_pvt(state, where)
-    parent = found.prefix.removesuffix("backbone.")
-    names = {name: name.removeprefix(parent) for name in state if name in found.outside}
-    rest = {ours: state[name] for name, ours in names.items() if re.match(PARTS, ours)}
-    return Parts(found, parent, rest)
+    parent = re.sub(r"(^|(?<=\.))(backbone|encoder)\.$", "", found.prefix)
+    ours = {name: TRANS2SEG.sub("decode_head.", name.removeprefix(parent)) for name in state}
+    places = {
+        own: name for name, own in ours.items() if name in found.outside and re.match(PARTS, own)
+    }
+    return Parts(found, places, {own: state[name] for own, name in places.items()})
 
 
 def load_detector(
@@ -76,7 +82,7 @@ def load_detector(
         UserError: As `load_weights`; or the file's neck and heads are not this model's.
     """
     own = model.state_dict()
-    _, parent, rest = find_parts(checkpoint.state, where)
+    _, places, rest = find_parts(checkpoint.state, where)
     if not rest and exact:
         raise UserError(f"{where} does not fit {kind(model)}: it has no neck and no head")
     heads = {name: value for name, value in own.items() if re.match(PARTS, name)}
@@ -100,7 +106,7 @@ def load_detector(
     backbone = model.get_submodule("backbone")
     report = load_weights(backbone, checkpoint)  # the last that can fail, and it is all or nothing
     model.load_state_dict(kept, strict=False)
-    used = {f"{parent}{name}" for name in rest}
+    used = set(places.values())
     return LoadReport(
         loaded=(*(f"backbone.{name}" for name in report.loaded), *kept),
         resized={f"backbone.{name}": change for name, change in report.resized.items()},
@@ -134,6 +140,7 @@ def read_whole(model: nn.Module, checkpoint: Checkpoint, where: str) -> dict[str
     return {
         name: fit_shape(name.removeprefix("backbone."), whole[name], value.shape)[0]
         for name, value in own.items()
+        if name in whole  # old files do not count the batches of batch normalisation
     }
 
 

@@ -19,7 +19,7 @@ from pyramidvit.structures import (
 )
 from pyramidvit.tasks.segmentation import draw as drawing
 from pyramidvit.tasks.segmentation.describe import describe, summarise
-from pyramidvit.tasks.segmentation.draw import borders, draw, palette
+from pyramidvit.tasks.segmentation.draw import borders, draw, draw_frame, palette
 from pyramidvit.tasks.segmentation.show import at_size, show_prediction, show_target
 from pyramidvit.tasks.segmentation.truth import LabelledOrigin
 
@@ -54,6 +54,34 @@ def test_any_size_can_be_drawn_with_its_legend(size: tuple[int, int], many: bool
     shown = {colour for _, colour in legend.getcolors(1 << 24) or []}
     assert palette(classes)[int(torch.mode(labels.flatten()).values)] in shown
     assert picture.tobytes() == before
+
+
+@pytest.mark.parametrize("size", [(640, 480), (48, 64), (90, 30)])
+@pytest.mark.parametrize("count", [1, 4, 200])
+def test_frames_of_one_size_are_drawn_in_one_size(size: tuple[int, int], count: int) -> None:
+    names = tuple(f"class {'x' * (k % 9)} {k}" for k in range(count))
+    classes = Classes(names=names, ids=tuple(range(count)))
+    picture = Image.new("RGB", size, "grey")
+    maps = [torch.full((size[1], size[0]), k, dtype=torch.uint8) for k in (0, count - 1)]
+    maps += [torch.randint(0, count, (size[1], size[0]), dtype=torch.uint8) for _ in range(3)]
+    pages = [draw_frame(picture, SegmentationPrediction(labels=m), classes) for m in maps]
+    assert len({page.size for page in pages}) == 1
+    pages.append(draw_frame(picture, SegmentationTarget(labels=maps[0].short() * 0 - 1), classes))
+    assert pages[-1].size == pages[0].size
+
+
+def test_a_class_keeps_its_place_in_the_legend_of_frames() -> None:
+    picture = Image.new("RGB", (640, 480), "grey")
+    legends = []
+    for k in range(4):
+        labels = torch.full((480, 640), k, dtype=torch.uint8)
+        page = draw_frame(picture, SegmentationPrediction(labels=labels), PLAIN)
+        legends.append(np.asarray(page.crop((0, 480, *page.size))))
+    for colour in palette(PLAIN):
+        squares = [(legend == colour).all(axis=2) for legend in legends]
+        assert squares[0].sum() > 50
+        assert all((square == squares[0]).all() for square in squares)
+    assert (legends[0] != legends[1]).any()  # the shares
 
 
 def test_a_region_has_its_colour_over_the_picture_and_a_border() -> None:

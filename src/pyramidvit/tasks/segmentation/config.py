@@ -47,6 +47,8 @@ class SegmentationOptions(TrainOptions):
         mean_over: Cross entropy and focal loss are divided by the number of "labelled" pixels, or
             of "all", as published, unlabelled ones included.
         width: Channels of the feature pyramid, or of Trans2Seg's tokens; published: 256.
+        attention_size: Trans2Seg refines the maps of attention of square images with this side in
+            pixels, a multiple of 32, as they are; those of other images it resizes.
         dropout: Probability that a channel is dropped before the pyramid's pixels are classified.
         drop_path_rate: Stochastic depth; -1 takes the backbone's published rate.
         held_out: Share of the images held out, where the data has no validation part.
@@ -72,6 +74,7 @@ class SegmentationOptions(TrainOptions):
     unbias: float = 0.0
     mean_over: Literal["labelled", "all"] = "labelled"
     width: int = 128
+    attention_size: int = 512
     dropout: float = 0.1
     drop_path_rate: float = -1.0
     held_out: float = 0.2
@@ -175,6 +178,8 @@ def check_options(options: SegmentationOptions) -> None:
     heads = options.width % 8 == 0 or options.model != "trans2seg"
     require(options, "width", heads, "a multiple of 8 for trans2seg")
     require(options, "width", options.width >= 2, "2 or more")
+    grid = options.attention_size >= 32 and options.attention_size % 32 == 0
+    require(options, "attention_size", grid, "a multiple of 32")
     require(options, "dropout", 0 <= options.dropout < 1, "from 0 to below 1")
     rate = options.drop_path_rate
     require(options, "drop_path_rate", rate == -1 or 0 <= rate < 1, "-1, or from 0 to below 1")

@@ -1,17 +1,16 @@
 """Coloured classes over a picture with a legend of those that it shows, from one pixel to posters.
 
-Letters grow with the picture; a small picture is enlarged first, and a gigantic one is shrunk.
+A small picture is enlarged first, and a gigantic one is shrunk.
 """
 
-from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ...structures import Classes, SegmentationPrediction, SegmentationTarget
-from .describe import count_labels, percent
+from .describe import count_labels
+from .legend import Colour, add_legend, add_steady_legend
 
 MIN_SIDE = 480  # pixels that the longer side of a drawn picture has at least,
 MAX_SIDE = 8192  # and at most
@@ -19,17 +18,13 @@ SMALL = 64  # pixels below which enlarging keeps the pixels visible
 COLOUR = 128  # of 255, how strongly a region is coloured,
 BORDER = 230  # and the pixels at its border
 AT_ONCE = 1 << 22  # pixels that are blended
-MAX_NAME = 30  # letters
 BLACK, FIRST = (0, 0, 0), (0, 159, 255)
 BACKGROUND = "background"
 
-Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Shown = SegmentationPrediction | SegmentationTarget
 
 
-def draw(
-    picture: Image.Image, shown: SegmentationPrediction | SegmentationTarget, classes: Classes
-) -> Image.Image:
+def draw(picture: Image.Image, shown: Shown, classes: Classes) -> Image.Image:
     """The picture with every region in its class's colour, and a legend beside or below it.
 
     A class that is called background is not coloured, and neither is what is unlabelled.
@@ -43,12 +38,26 @@ def draw(
         RGB, with the picture at the top left: enlarged by a whole factor, shrunk by one, or of its
         own size.
     """
+    page, counts = overlay(picture, shown, classes)
+    return add_legend(page, counts, classes, palette(classes))
+
+
+def draw_frame(picture: Image.Image, shown: Shown, classes: Classes) -> Image.Image:
+    """As `draw`, but pictures of one size come out in one size, as the frames of a video must.
+
+    In the legend every class has its place, seen or not. Where the picture is too small for that,
+    the most frequent classes of the frame have.
+    """
+    page, counts = overlay(picture, shown, classes)
+    return add_steady_legend(page, counts, classes, palette(classes))
+
+
+def overlay(picture: Image.Image, shown: Shown, classes: Classes) -> tuple[Image.Image, np.ndarray]:
+    """The picture with coloured regions, and how many pixels each class has in the file."""
     labels = shown.labels.cpu().numpy()
     counts = count_labels(shown.labels, len(classes))
     page, labels = fit(picture if picture.mode == "RGB" else picture.convert("RGB"), labels)
-    colours = palette(classes)
-    page = colour_in(page, labels, colours, is_background(classes))
-    return add_legend(page, list(legend_of(counts, classes, colours)))
+    return colour_in(page, labels, palette(classes), is_background(classes)), counts
 
 
 def palette(classes: Classes) -> list[Colour]:
@@ -144,81 +153,3 @@ def borders(labels: np.ndarray, top: int, bottom: int, width: int) -> np.ndarray
                 grown[step:] |= seed[:-step]
         found = grown.swapaxes(0, axis)
     return found[top - first : bottom - first]
-
-
-class Entry(NamedTuple):
-    """A line of the legend."""
-
-    colour: Colour | None
-    text: str
-
-
-def legend_of(counts: np.ndarray, classes: Classes, colours: list[Colour]) -> Iterator[Entry]:
-    """The classes that a picture shows, the most frequent first; `counts` are pixels [K]."""
-    total = max(1, int(counts.sum()))
-    for k in np.argsort(-counts, kind="stable").tolist():
-        if counts[k]:
-            yield Entry(colours[k], f"{short(classes.names[k])}  {percent(counts[k] / total)}")
-
-
-def short(name: str) -> str:
-    """A name on one line that is short enough."""
-    name = " ".join(name.encode(errors="replace").decode().split())
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-
-
-def add_legend(page: Image.Image, entries: list[Entry]) -> Image.Image:
-    """The page with a legend: below a wide picture, beside a high one, in as many columns as it
-    takes; where it would outgrow the picture, the rarest classes are only counted."""
-    if not entries:
-        return page
-    letters = round(max(13, min(max(page.size) / 45, min(page.size) / 12)))
-    font = ImageFont.load_default(letters)
-    line, gap = round(letters * 1.4), letters // 2
-    column = line + 2 * gap + round(max(font.getlength(entry.text) for entry in entries))
-    beside = page.height > page.width
-    entries, rows = arrange(entries, page.size, (column, line), beside=beside)
-    width = -(-len(entries) // rows) * column + 2 * gap
-    height = rows * line + 2 * gap
-    if beside:
-        x0, y0, size = page.width, 0, (page.width + width, max(page.height, height))
-    else:
-        x0, y0, size = 0, page.height, (max(page.width, width), page.height + height)
-    whole = Image.new("RGB", size, "white")
-    whole.paste(page)
-    pen = ImageDraw.Draw(whole)
-    for number, entry in enumerate(entries):
-        corner = (x0 + gap + number // rows * column, y0 + gap + number % rows * line)
-        write_entry(pen, entry, corner, line, font)
-    return whole
-
-
-def arrange(
-    entries: list[Entry], page: tuple[int, int], cell: tuple[int, int], *, beside: bool
-) -> tuple[list[Entry], int]:
-    """The entries that a page of (width, height) has room for, and in how many rows they stand.
-
-    Args:
-        entries: The most important first.
-        page: See above.
-        cell: (width, height) of an entry.
-        beside: Whether they stand beside the page, which takes up to its width, or below it, which
-            takes up to half its height.
-    """
-    columns, rows = max(1, page[0] // cell[0]), max(1, page[1] // cell[1])
-    most = max(8, columns * (rows if beside else rows // 2))
-    if len(entries) > most:
-        entries = [*entries[: most - 1], Entry(None, f"and {len(entries) - most + 1} more")]
-    return entries, min(rows, len(entries)) if beside else -(-len(entries) // columns)
-
-
-def write_entry(
-    pen: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int], line: int, font: Font
-) -> None:
-    """A square of a class's colour, and its text in black, at a corner (x, y)."""
-    x, y = corner
-    inset = line // 8
-    if entry.colour is not None:
-        square = (x + inset, y + inset, x + line - 1 - inset, y + line - 1 - inset)
-        pen.rectangle(square, fill=entry.colour, outline="black")
-    pen.text((x + line + line // 4, y + line / 2), entry.text, "black", font, anchor="lm")

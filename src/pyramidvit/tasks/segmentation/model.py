@@ -77,6 +77,7 @@ def build_trans2seg(
     depth: int = 4,
     num_heads: int = 8,
     mlp_ratio: int = 3,
+    hidden: int | None = None,
     image_size: int = 512,
 ) -> Segmenter:
     """Trans2Seg (arXiv 2101.08461) on the maps of stride 4 and 32; its logits have stride 1.
@@ -88,11 +89,11 @@ def build_trans2seg(
         num_classes: Classes, 1 or more.
         in_chans: Channels of the images.
         drop_path_rate: Stochastic depth; None takes the published rate.
-        width: Channels of the transformer, a multiple of 4 and of `num_heads`; the convolutions
-            behind it have a quarter.
+        width: Channels of the transformer, a multiple of 4 and of `num_heads`.
         depth: Blocks of its encoder, and of its decoder.
         num_heads: Attention heads.
         mlp_ratio: Hidden channels of its feed-forward networks over `width`.
+        hidden: Channels of the convolutions behind it; None takes a quarter of `width`.
         image_size: Side in pixels of the square images at which no map of attention is resized.
 
     Raises:
@@ -111,7 +112,7 @@ def build_trans2seg(
         depth=depth,
         num_heads=num_heads,
         mlp_ratio=mlp_ratio,
-        hidden=width // 4,
+        hidden=width // 4 if hidden is None else hidden,
         side=image_size // 32,
     )
     return Segmenter(trunk, nn.Identity(), head)

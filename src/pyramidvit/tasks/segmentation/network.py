@@ -5,11 +5,13 @@ from typing import Any
 
 from torch import nn
 
+from ...errors import UserError
 from ...structures import Batch, Classes, SegmentationTarget
-from ...weights.checkpoint import read_checkpoint
+from ...weights.checkpoint import Checkpoint, read_checkpoint
 from ...weights.load_detector import load_detector
 from ...weights.places import find_weights
 from .config import SegmentationOptions
+from .foreign import describe_file, holds_segmenter
 from .model import build_segmenter
 from .outputs import SegmentationOutputs
 
@@ -24,9 +26,34 @@ def build_model(options: SegmentationOptions, classes: Classes) -> nn.Module:
     if options.pretrained is not None:
         path = find_weights(options.pretrained, options.backbone)
         checkpoint = read_checkpoint(path)
+        check_numbers(options, record, checkpoint, str(path))
         report = load_detector(model, checkpoint, str(path), classes=classes.names)
         log.info("%s on %s from %s: %s", options.model, options.backbone, path, report)
     return model
+
+
+def check_numbers(
+    options: SegmentationOptions, record: dict[str, Any], checkpoint: Checkpoint, where: str
+) -> None:
+    """Refuses a segmenter's file of other sizes than the options ask for, and says what to ask for.
+
+    Raises:
+        UserError: Naming them.
+    """
+    if not holds_segmenter(checkpoint):
+        return
+    theirs = describe_file(checkpoint, where)
+    if theirs["name"] != record["name"]:
+        raise UserError(f"{where} holds {theirs['name']}, not {record['name']}")
+    names = {"width": "width", "image_size": "attention_size"}
+    other = {
+        option: theirs["numbers"][name]
+        for name, option in names.items()
+        if name in record["numbers"] and theirs["numbers"][name] != getattr(options, option)
+    }
+    if other:
+        words = " ".join(f"--{option} {value}" for option, value in other.items())
+        raise UserError(f"{where} holds another size of {theirs['name']}: add {words}")
 
 
 def describe_model(options: SegmentationOptions, classes: Classes) -> dict[str, Any]:
@@ -34,6 +61,8 @@ def describe_model(options: SegmentationOptions, classes: Classes) -> dict[str, 
     numbers: dict[str, Any] = {"width": options.width}
     if options.model == "semantic_fpn":
         numbers["dropout"] = options.dropout
+    else:
+        numbers["image_size"] = options.attention_size
     return {
         "name": options.model,
         "backbone": options.backbone,

@@ -7,7 +7,7 @@ from ...structures import Batch, Classes
 from ...task import Task
 from .config import SegmentationOptions
 from .describe import describe, summarise
-from .draw import draw
+from .draw import draw, draw_frame
 from .looks import look_again
 from .loss import build_loss
 from .metrics import SegmentationMetrics
@@ -70,6 +70,7 @@ SEGMENTATION = Task(
     show_prediction=show_prediction,
     show_target=show_target,
     draw=draw,
+    draw_frame=draw_frame,
     report=report,
     formats=FORMATS,
     open_results=open_results,
