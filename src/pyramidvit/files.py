@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
 
@@ -13,16 +15,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         UserError: The disk is full, the folder is missing, or writing is not allowed.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, beside its place, to which it is moved when the `with` ends well.
+
+    Raises:
+        UserError: As above.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         kept = "; the file that was there is unharmed" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyramidvit.data import images
 from pyramidvit.data.images import BrokenImage, read_image
 
 RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)  # [H, W]
@@ -49,6 +50,20 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     read = read_array(tmp_path / "rgba.png")
     assert (read[:2] == (200, 0, 0)).all()
     assert (read[2:] == 255).all()
+
+
+def test_large_pictures_are_turned_into_rgb_band_by_band(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 7, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "rgba.png")
+    deep = np.random.default_rng(1).integers(0, 65536, (13, 7), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    whole = [read_array(tmp_path / name) for name in ("rgba.png", "deep.png")]
+    monkeypatch.setattr(images, "AT_ONCE", 20)  # two rows
+    bands = [read_array(tmp_path / name) for name in ("rgba.png", "deep.png")]
+    assert all((a == b).all() for a, b in zip(whole, bands, strict=True))
+    assert (bands[1][..., 0] == np.round(deep / 257)).all()
 
 
 def test_a_transparent_palette_colour_is_laid_on_white(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Polygons of a map of labels cover the pixels of its regions, exactly."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as reference
 
-from pyramidvit.ops.polygons import Polygon, signed_area, trace_polygons, without_holes
+from pyramidvit.ops import polygons, rings, runs
+from pyramidvit.ops.polygons import (
+    Polygon,
+    signed_area,
+    trace_polygons,
+    without_holes,
+)
+from pyramidvit.ops.rings import TooManySides
 
 MAPS = arrays.arrays(
     np.int16, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(-1, 2)
@@ -61,7 +69,7 @@ def plain_map(side: int, points: int, labels: int) -> np.ndarray:
 
 @given(MAPS)
 def test_drawn_polygons_are_the_regions_to_the_last_pixel(labels: np.ndarray) -> None:
-    found = trace_polygons(labels)
+    found = list(trace_polygons(labels))
     drawn = [(p.label, pixels_of(p, labels.shape)) for p in found]
     expected = list(regions_of(labels))
     assert [(k, frozenset(zip(*np.nonzero(bits), strict=True))) for k, bits in drawn] == expected
@@ -89,8 +97,8 @@ def test_coco_draws_a_ring_with_cuts_as_the_region_with_its_holes(labels: np.nda
 
 
 def test_the_polygons_of_small_maps_are_known() -> None:
-    assert trace_polygons(np.zeros((0, 0), np.uint8)) == []
-    assert trace_polygons(np.full((3, 4), -1, np.int16)) == []
+    assert list(trace_polygons(np.zeros((0, 0), np.uint8))) == []
+    assert list(trace_polygons(np.full((3, 4), -1, np.int16))) == []
     (one,) = trace_polygons(np.asarray([[7]], np.uint8))
     assert (one.label, one.area) == (7, 1)
     assert one.rings[0].tolist() == [[1, 0], [1, 1], [0, 1], [0, 0]]
@@ -102,21 +110,76 @@ def test_the_polygons_of_small_maps_are_known() -> None:
 
 
 def test_pixels_that_touch_at_a_corner_are_two_regions() -> None:
-    assert len(trace_polygons(np.eye(2, dtype=np.uint8))) == 4
+    assert len(list(trace_polygons(np.eye(2, dtype=np.uint8)))) == 4
 
 
-def test_small_regions_are_left_out_and_their_holes_stay() -> None:
+def test_small_regions_go_to_those_beside_them_in_their_rows() -> None:
     labels = np.zeros((5, 5), np.uint8)
     labels[2, 2] = 1
     (left,) = trace_polygons(labels, min_area=2)
-    assert (left.area, len(left.rings)) == (24, 2)
+    assert (left.area, len(left.rings)) == (25, 1)
+    labels = np.asarray([[3, 0, 0], [0, 4, 1], [2, 2, 2]], np.uint8)
+    assert drawn(trace_polygons(labels, min_area=2), (3, 3)) == [[0, 0, 0], [-1, -1, -1], [2, 2, 2]]
+
+
+def drawn(polygons: Iterable[Polygon], shape: tuple[int, int]) -> list[list[int]]:
+    found = np.full(shape, -1)
+    for polygon in polygons:
+        found[pixels_of(polygon, shape)] = polygon.label
+    return found.tolist()
+
+
+@given(MAPS, st.integers(1, 9))
+def test_no_region_is_smaller_than_asked_for_and_the_large_ones_stay(
+    labels: np.ndarray, min_area: int
+) -> None:
+    found = list(trace_polygons(labels, min_area=min_area))
+    new = np.asarray(drawn(found, labels.shape)).reshape(labels.shape)
+    assert all(p.area >= min_area for p in found)
+    assert [p.area for p in found] == [len(pixels) for _, pixels in regions_of(new)]
+    for label, pixels in regions_of(labels):
+        if len(pixels) >= min_area:
+            assert {new[place] for place in pixels} == {label}
+
+
+@given(MAPS, st.integers(0, 2))
+def test_unwanted_labels_have_no_polygons_and_change_no_other(
+    labels: np.ndarray, label: int
+) -> None:
+    found = list(trace_polygons(labels, left_out=(label,), min_area=2))
+    all_of_them = [p for p in trace_polygons(labels, min_area=2) if p.label != label]
+    assert [as_lists(p) for p in found] == [as_lists(p) for p in all_of_them]
+
+
+def as_lists(polygon: Polygon) -> tuple[int, int, list[list[list[int]]]]:
+    return polygon.label, polygon.area, [ring.tolist() for ring in polygon.rings]
+
+
+@given(MAPS)
+def test_little_memory_at_once_changes_no_polygon(labels: np.ndarray) -> None:
+    ample = [as_lists(p) for p in trace_polygons(labels)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "AT_ONCE", 5)
+        patch.setattr(rings, "AT_ONCE", 7)
+        assert [as_lists(p) for p in trace_polygons(labels)] == ample
+
+
+@pytest.mark.parametrize("where", [(polygons, "MOST_RUNS"), (rings, "MOST_SIDES")])
+def test_a_map_with_too_many_borders_is_refused(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[ModuleType, str]
+) -> None:
+    monkeypatch.setattr(*where, 20)
+    assert len(list(trace_polygons(np.zeros((4, 4), np.uint8)))) == 1
+    with pytest.raises(TooManySides):
+        trace_polygons(np.eye(7, dtype=np.uint8))
 
 
 @pytest.mark.parametrize("tolerance", [0.8, 2.0])
 def test_simplified_neighbours_still_fit_together(tolerance: float) -> None:
     labels = plain_map(120, 25, 25)
     labels[40:50, 40:50] = 25  # an island has no fork
-    exact, found = trace_polygons(labels), trace_polygons(labels, tolerance=tolerance)
+    exact = list(trace_polygons(labels))
+    found = list(trace_polygons(labels, tolerance=tolerance))
     assert {p.area for p in found} <= {p.area for p in exact}
     assert total_points(found) < total_points(exact) / 3
     lines = [
@@ -147,7 +210,7 @@ def test_simplified_rings_enclose_something_with_points_of_the_exact_ones(
 def test_a_megapixel_with_hundreds_of_regions_takes_less_than_two_seconds() -> None:
     labels = plain_map(500, 400, 20).repeat(2, axis=0).repeat(2, axis=1)
     start = time.process_time()
-    found = trace_polygons(labels)
+    found = list(trace_polygons(labels))
     assert time.process_time() - start < 2
     assert len(found) > 300
     assert sum(p.area for p in found) == labels.size

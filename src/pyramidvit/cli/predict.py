@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning_fabric import Fabric
+    from PIL.Image import Image
 
     from ..data.image_folder import FileSource
     from ..data.images import BrokenImage
@@ -108,7 +109,8 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     writer = PredictionFolder(folder, opened, draw=options.draw, formats=formats, reporter=reporter)
     ask = functools.partial(ask_frames, fabric, opened, options, tiling)
     with writer, reporter.progress("predict", len(pictures) + len(videos)) as bar:
-        for answer in ask_pictures(fabric, opened, options, tiling, pictures):
+        draw = writer.paint if options.draw else None
+        for answer in ask_pictures(fabric, opened, options, tiling, pictures, draw):
             writer.add(answer)
             bar.advance()
         for path in videos:
@@ -150,6 +152,7 @@ def ask_pictures(
     options: PredictOptions,
     tiling: "Tiling | None",
     pictures: "FileSource",
+    draw: "Callable[[Any, Any], Image] | None",
 ) -> "Iterator[Answer | BrokenImage]":
     """What the model says of each picture."""
     from ..engine.device import reading_processes
@@ -164,6 +167,7 @@ def ask_pictures(
         batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
         workers=reading_processes(options.workers, in_memory=len(pictures) < 32, ranks=1),
         tiling=tiling,
+        draw=draw,
     )
 
 

@@ -75,9 +75,11 @@ class PredictionFolder:
         name = answer.origin.name
         record = {"file": name, **self.describe(answer)}
         self.reporter.say("", f"{name}   {self.opened.task.summarise(record)}")
+        if "note" in record:
+            self.reporter.say("note", record["note"])
         if self.draw:
             try:
-                record["picture"] = self.draw_picture(name, answer.prediction)
+                record["picture"] = self.draw_picture(answer)
             except BrokenImage as error:  # gone or changed since it was read
                 self.reporter.say("not drawn", str(error))
         self.write(record)
@@ -111,16 +113,21 @@ class PredictionFolder:
     def describe(self, answer: Answer) -> dict[str, Any]:
         record = self.opened.task.describe(answer.prediction, self.opened.classes)
         if self.results is not None:
-            record = {**record, **self.results.add(*answer)}
+            record = {**record, **self.results.add(answer.origin, answer.prediction)}
         return record
 
     def write(self, record: dict[str, Any]) -> None:
         line = json.dumps(record, ensure_ascii=False) + "\n"
         self.lines.write(line.encode("utf-8", "backslashreplace"))
 
-    def draw_picture(self, name: str, prediction: Any) -> str:
-        """Draws a prediction on its picture and writes it; returns the new file's name."""
-        picture = self.opened.task.draw(read_image(name), prediction, self.opened.classes)
+    def paint(self, picture: Image, prediction: Any) -> Image:
+        """A picture with its prediction drawn in."""
+        return self.opened.task.draw(picture, prediction, self.opened.classes)
+
+    def draw_picture(self, answer: Answer) -> str:
+        """Writes a picture with its prediction; returns the new file's name."""
+        name = answer.origin.name
+        picture = answer.drawn or self.paint(read_image(name), answer.prediction)
         path = self.free_path(Path(name).stem, ".jpg")
         save_jpeg(picture, path)
         return path.name

@@ -16,7 +16,8 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 
-MOST_PIXELS = 1 << 29  # 1.5 GB as RGB; what claims more is taken for an attack on memory
+MOST_PIXELS = 1 << 29  # 2 GB as RGB; what claims more is taken for an attack on memory
+AT_ONCE = 1 << 22  # pixels that are turned into another mode
 
 UNREADABLE = (  # what Pillow raises on files that are damaged, hostile, or no pictures
     OSError,
@@ -89,22 +90,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":  # I;16, I;16B, I and F: numbers that convert("RGB") would clip
         image = scale_to_8_bit(np.asarray(image), sixteen_bit=image.mode.startswith("I;16"))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image.load()
+        return lay_on_white(image)
     return image.convert("RGB")
 
 
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """RGB, a band of rows at a time: whole, five pictures would be there at once."""
+    page = Image.new("RGB", image.size)
+    rows = max(1, AT_ONCE // max(1, image.width))
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        page.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return page
+
+
 def scale_to_8_bit(pixels: np.ndarray, *, sixteen_bit: bool) -> Image.Image:
-    values = pixels.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = float(pixels.min()), float(pixels.max())
     if not 0 <= low <= high <= 65535:
         raise ValueError(f"pixels from {low:g} to {high:g} are neither 8- nor 16-bit")
+    factor = 1.0
     if sixteen_bit or high > 255:
-        values = values / 257
+        factor = 1 / 257
     elif pixels.dtype.kind == "f" and high <= 1:
-        values = values * 255
-    return Image.fromarray(np.round(values).astype(np.uint8))
+        factor = 255.0
+    scaled = np.empty(pixels.shape, np.uint8)
+    rows = max(1, AT_ONCE // max(1, pixels.shape[1]))
+    for top in range(0, len(pixels), rows):
+        band = pixels[top : top + rows].astype(np.float64)
+        scaled[top : top + rows] = np.round(band * factor)
+    return Image.fromarray(scaled)
 
 
 def reason(path: str | Path, error: Exception) -> str:

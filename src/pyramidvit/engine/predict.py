@@ -1,11 +1,12 @@
 """Predicting pictures, a batch or a large one at a time; unreadable files are passed on as such."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from PIL.Image import Image
 from torch import nn
 
 from ..data.image_folder import FileSource
@@ -18,10 +19,11 @@ from .loader import plain_loader
 
 
 class Answer(NamedTuple):
-    """What a model says of a picture."""
+    """What a model says of a picture, and a picture of that where one was asked for and at hand."""
 
     origin: Origin
     prediction: Any
+    drawn: Image | None = None
 
 
 def predict(
@@ -57,6 +59,7 @@ def predict_pictures(
     batch_size: int,
     workers: int,
     tiling: Tiling | None = None,
+    draw: Callable[[Any, Any], Image] | None = None,
 ) -> Iterator[Answer | BrokenImage]:
     """Yields what is said of each picture, or what is broken, in the order of the files.
 
@@ -71,6 +74,8 @@ def predict_pictures(
         batch_size: Pictures a step.
         workers: Reading processes.
         tiling: Looks at one picture at a time, window by window, where the task can.
+        draw: From (picture, prediction) to a picture of both, asked where the picture is still
+            there after all has been said of it: with tiles.
     """
     if tiling is not None:
         for sample in read_samples(source, range(len(source))):
@@ -78,9 +83,9 @@ def predict_pictures(
                 yield sample
             else:
                 found = predict_tiled(fabric, task, model, sample, input_record, tiling)
-                origin = sample.origin
-                del sample  # a large picture; it is read again to be drawn on
-                yield Answer(origin, found)
+                answer = Answer(sample.origin, found, draw and draw(sample.image, found))
+                del sample  # a large picture, while files are made of what was found
+                yield answer
         return
     loader = plain_loader(
         source,

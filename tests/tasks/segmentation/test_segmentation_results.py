@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from pyramidvit.errors import UserError
+from pyramidvit.ops import polygons, rings
 from pyramidvit.structures import Classes, Origin, SegmentationPrediction
+from pyramidvit.tasks.segmentation import outlines
 from pyramidvit.tasks.segmentation.draw import palette
 from pyramidvit.tasks.segmentation.results import FORMATS, open_results
 
@@ -176,3 +179,50 @@ def test_a_wrong_format_names_the_nearest(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_a_user_s_error(tmp_path: Path, form: str) -> None:
     with pytest.raises(UserError, match="cannot write"):
         write(tmp_path / "gone", CLASSES, (form,), labels_of())
+
+
+def test_specks_of_a_large_map_go_to_their_neighbours_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlines, "MOST_REGIONS", 30)
+    labels = torch.zeros(10, 10, dtype=torch.uint8)
+    labels[:, 5:] = 1
+    labels[2, 2] = labels[7, 7] = 2  # smaller than 3 pixels, a thirtieth of the map
+    labels[4, 2:5] = 2
+    written = write(tmp_path, CLASSES, ("geojson", "coco"), labels)
+    assert written["note"] == "polygons of 3 pixels or more"
+    record = json.loads((tmp_path / "street.geojson").read_text(encoding="utf-8"))
+    assert record["note"] == written["note"]
+    found = [(f["properties"]["class"], f["properties"]["area"]) for f in record["features"]]
+    assert found == [("road", 47), ("sky, blue", 50), ("tree", 3)]
+    coco = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert [a["area"] for a in coco["annotations"]] == [47, 50, 3]
+
+
+@pytest.mark.parametrize("where", [(polygons, "MOST_RUNS"), (rings, "MOST_SIDES")])
+def test_noise_is_traced_on_a_coarser_grid(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[ModuleType, str]
+) -> None:
+    monkeypatch.setattr(*where, 300)
+    labels = np.random.default_rng(0).integers(0, 2, (61, 47), np.uint8)
+    found = outlines.outline(labels, background=False)
+    assert found.step in (4, 8)
+    assert (
+        found.note == f"polygons of {found.step**2} pixels or more, borders to {found.step} pixels"
+    )
+    traced = list(found.polygons)
+    assert sum(polygon.area for polygon in traced) == labels.size
+    for polygon in traced:
+        low, high = polygon.rings[0].min(axis=0), polygon.rings[0].max(axis=0)
+        assert (low >= 0).all()
+        assert (high <= (47, 61)).all()
+        corner = polygon.rings[0][polygon.rings[0].sum(axis=1).argmin()]
+        assert (corner % found.step == 0).all()
+
+
+def test_a_map_without_a_wide_border_is_traced_exactly_however_large() -> None:
+    labels = np.zeros((3000, 3000), np.uint8)
+    labels[1000:2000, 1001:1999] = 1
+    around, inner = outlines.outline(labels, background=False).polygons
+    assert (around.area, inner.area) == (9_000_000 - 998_000, 998_000)
+    assert inner.rings[0].tolist() == [[1999, 1000], [1999, 2000], [1001, 2000], [1001, 1000]]

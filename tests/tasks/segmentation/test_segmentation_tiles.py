@@ -1,8 +1,13 @@
 """Windows that are looked at one by one give the labels of the whole picture, away from seams."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +21,7 @@ from pyramidvit.tasks.segmentation.config import SegmentationOptions
 from pyramidvit.tasks.segmentation.model import build_segmenter
 from pyramidvit.tasks.segmentation.outputs import SegmentationOutputs
 from pyramidvit.tasks.segmentation.postprocess import postprocess
-from pyramidvit.tasks.segmentation.tiles import plan, predict_tiled
+from pyramidvit.tasks.segmentation.tiles import blend, cells, plan, predict_tiled
 from pyramidvit.tasks.segmentation.transforms import describe_input, eval_transform
 
 RECORD = describe_input(SegmentationOptions())
@@ -158,6 +163,113 @@ def test_windows_cover_everything_with_the_overlap_asked_for(
     assert all(top % 32 == 0 for top in grid.tops)
     assert (steps > 0).all()
     assert (steps <= max(32, grid.side * (1 - overlap) + 1e-6)).all()
+
+
+class Weighed(nn.Module):
+    """A model with one logit more, of 1: blended, it is the sum of the windows' weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> SegmentationOutputs:
+        return SegmentationOutputs(F.pad(self.model(images).logits, (0, 0, 0, 0, 0, 1), value=1.0))
+
+
+def shares_of(model: nn.Module, sample: Sample[SegmentationTarget], tiling: Tiling) -> Tensor:
+    """Probabilities [K, H, W] from the blended logits."""
+    grid = plan(sample.origin.size, tiling, 32)
+    found = torch.zeros(7, *grid.size)
+    with torch.inference_mode():
+        columns = range(len(grid.lefts))
+        for area, answers in cells(Weighed(model), sample.image, grid, RECORD, columns):
+            total = blend(area, answers, grid)
+            y0, y1, x0, x1 = area
+            found[:, y0:y1, x0:x1] = (total[:-1] / total[-1]).softmax(dim=0)
+    return found
+
+
+@pytest.mark.parametrize(("side", "overlap"), [(128, 0.25), (96, 0.5)])
+def test_probabilities_are_those_of_the_whole_picture_but_at_seams(
+    model: Local, side: int, overlap: float
+) -> None:
+    sample, tiling = sample_of((192, 256)), Tiling(side=side, overlap=overlap)
+    found = shares_of(model, sample, tiling)
+    difference = (found - shares_of(model, sample, Tiling(side=256))).abs().amax(dim=0).numpy()
+    far = distance_to_seams((192, 256), tiling)
+    assert difference[far >= NEAR].max() < 1e-5
+    assert difference[far < NEAR].max() > 1e-3
+    assert difference.max() < 0.1  # at seams, what is missing is outweighed by the neighbour
+
+
+def test_a_transformer_in_windows_says_nearly_what_it_says_of_the_whole_picture() -> None:
+    """Attention sees its window alone, so no pixel is exactly what it was; bounds were measured."""
+    torch.manual_seed(0)
+    model = build_segmenter("semantic_fpn", "pvt_v2_b0", 7, width=32).eval()
+    small = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    picture = Image.fromarray(small).resize((256, 192), Image.Resampling.BICUBIC)
+    sample = Sample(image=picture, target=None, origin=Origin(name="x", size=(192, 256)))
+    tiling = Tiling(side=128)
+    found, whole = shares_of(model, sample, tiling), shares_of(model, sample, Tiling(side=256))
+    assert len(whole.argmax(dim=0).unique()) > 3
+    same = (found.argmax(dim=0) == whole.argmax(dim=0)).numpy()
+    far = distance_to_seams((192, 256), tiling) >= 32
+    assert same[far].mean() > 0.95
+    assert same[~far].mean() > 0.85
+    assert (found - whole).abs().mean() < 0.02
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import torch
+from PIL import Image
+from pyramidvit.structures import Classes, Origin, Sample
+from pyramidvit.task import Tiling
+from pyramidvit.tasks.segmentation.config import SegmentationOptions
+from pyramidvit.tasks.segmentation.draw import draw
+from pyramidvit.tasks.segmentation.outputs import SegmentationOutputs
+from pyramidvit.tasks.segmentation.results import FORMATS, open_results
+from pyramidvit.tasks.segmentation.tiles import predict_tiled
+from pyramidvit.tasks.segmentation.transforms import describe_input
+
+class Colours(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 24, 4, stride=4)
+
+    def forward(self, images):
+        return SegmentationOutputs(self.layer(images))
+
+torch.manual_seed(0)
+small = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+picture = Image.fromarray(small).resize((3072, 3072), Image.Resampling.NEAREST)
+origin = Origin(name="large.png", size=(3072, 3072))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sample = Sample(image=picture, target=None, origin=origin)
+record = describe_input(SegmentationOptions())
+found = predict_tiled(Colours().eval(), sample, record, Tiling(side=512))
+names = tuple(f"c{k}" for k in range(24))
+classes = Classes(names=names, ids=tuple(range(24)))
+draw(picture, found, classes).save(Path(sys.argv[1]) / "large.jpg")
+files = open_results(Path(sys.argv[1]), classes, FORMATS)
+files.add(origin, found)
+files.close()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory otherwise")
+def test_a_large_picture_with_all_its_files_takes_little_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    most = 250_000  # KiB, more than twice what was measured; all logits of the picture would be 900,000
+    assert int(done.stdout) < most
+    assert {path.suffix for path in tmp_path.iterdir()} == {
+        *(".jpg", ".png", ".geojson", ".json", ".csv")
+    }
 
 
 @pytest.mark.parametrize(("side", "overlap"), [(0, 0.25), (64, 1.0), (64, -0.1)])

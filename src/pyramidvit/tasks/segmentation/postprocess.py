@@ -34,7 +34,8 @@ def postprocess(
 def best_classes(logits: Tensor, padded: Size, size: Size, file_size: Size) -> Tensor:
     """[H, W] of `file_size`, uint8 up to 255 classes and else int16: the class with most logits.
 
-    A few classes at a time: all logits of 150 classes at 12 megapixels are 7 gigabytes.
+    A few classes at a time, and of a large file a band of rows at a time: all logits of 150 classes
+    at 12 megapixels are 7 gigabytes.
 
     Args:
         logits: [K, h, w] of one image of a batch.
@@ -42,18 +43,38 @@ def best_classes(logits: Tensor, padded: Size, size: Size, file_size: Size) -> T
         size: Of the image before padding.
         file_size: Of the answer.
     """
-    count = len(logits)
-    dtype = torch.uint8 if count <= 255 else torch.int16
+    height, width = file_size
+    dtype = torch.uint8 if len(logits) <= 255 else torch.int16
     labels = torch.zeros(file_size, dtype=dtype, device=logits.device)
-    most = logits.new_full(file_size, -torch.inf)
-    step = max(1, NUMBERS_AT_ONCE // (file_size[0] * file_size[1]))
-    for first in range(0, count, step):
-        values = stretch(logits[None, first : first + step], padded)
-        values = stretch(values[:, :, : size[0], : size[1]], file_size)
-        for number, value in enumerate(values[0], first):
-            labels.masked_fill_(value > most, number)
-            torch.maximum(most, value, out=most)
+    rows = max(1, min(height, NUMBERS_AT_ONCE // width))
+    step = max(1, NUMBERS_AT_ONCE // (rows * width))
+    for first in range(0, height, rows):
+        band = labels[first : first + rows]
+        most = logits.new_full(band.shape, -torch.inf)
+        for number in range(0, len(logits), step):
+            values = stretch(logits[None, number : number + step], padded)
+            values = values[:, :, : size[0], : size[1]]
+            values = stretch_rows(values, file_size, first, first + len(band))
+            for k, value in enumerate(values[0], number):
+                band.masked_fill_(value > most, k)
+                torch.maximum(most, value, out=most)
     return labels
+
+
+def stretch_rows(values: Tensor, size: Size, first: int, end: int) -> Tensor:
+    """[B, K, end - first, W], rows of what `stretch` makes of [B, K, h, w], but for rounding."""
+    if (first, end) == (0, size[0]):
+        return stretch(values, size)
+    height = values.shape[2]
+    places = (torch.arange(first, end, dtype=torch.float64) + 0.5) * (height / size[0]) - 0.5
+    places = places.clamp(min=0)
+    upper = places.long()
+    lower = (upper + 1).clamp(max=height - 1)
+    start = int(upper[0])
+    part = values[:, :, start : int(lower[-1]) + 1]
+    wide = stretch(part, (part.shape[2], size[1]))
+    shares = (places - upper).to(values)[:, None]
+    return torch.lerp(wide[:, :, upper - start], wide[:, :, lower - start], shares)
 
 
 def stretch(values: Tensor, size: Size) -> Tensor:
