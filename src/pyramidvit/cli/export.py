@@ -19,8 +19,8 @@ as a file that runs without this package:
   openvino      an .xml file and its .bin, for OpenVINO
   torch-export  one .pt2 file, for torch alone
 It takes RGB pictures, float32 [B, 3, H, W] of values from 0 to 1, of any batch and of any size from
-32 x 32; the normalisation is inside. Before it is handed over it is run at several sizes, and
-compared with the model. onnx and openvino need pip install 'pyramidvit[export]'."""
+32 x 32 (torch-export: 64 x 64); the normalisation is inside. Before it is handed over it is run at
+three sizes and compared with the model. onnx and openvino need pip install 'pyramidvit[export]'."""
 
 Target = Literal["onnx", "openvino", "torch-export"]
 STAGES = ("stride4", "stride8", "stride16", "stride32")
@@ -73,11 +73,11 @@ def export(checkpoint: str, to: str, output: str | None = None, *, features: boo
     from ..engine.report import Reporter
     from ..export.formats import FORMATS, check_packages
     from ..export.graph import Exportable
-    from ..export.write import SIZES
-    from ..export.write import export as write
+    from ..export.write import sizes_of, write
 
     check_packages(to)
-    suffixes = FORMATS[to].suffixes
+    form = FORMATS[to]
+    suffixes = form.suffixes
     if output is not None:
         check_output(Path(output), suffixes)
     opened = open_features(checkpoint) if features else open_whole(checkpoint)
@@ -87,10 +87,10 @@ def export(checkpoint: str, to: str, output: str | None = None, *, features: boo
     reporter = Reporter()
     reporter.say("export", f"{opened.name} to {to}: {', '.join(opened.outputs)}")
     network = Exportable(opened.model, opened.input["mean"], opened.input["std"]).eval()
-    with reporter.progress("export", 1 + len(SIZES)) as bar:
-        most = write(network, path, to, describe(opened), bar.advance)
-    sizes = ", ".join(f"{height} x {width}" for height, width in SIZES)
-    reporter.say("compared", f"at {sizes}: equal to the model within {most:.0e} of its largest")
+    sizes = [f"{height} x {width}" for height, width in sizes_of(form)]
+    with reporter.progress("export", 1 + len(sizes)) as bar:
+        most = write(network, path, to, describe(opened, form.min_side), bar.advance)
+    reporter.say("compared", f"{', '.join(sizes)}: within {most:.0e} of the largest value")
     written = " ".join(str(path.with_suffix(suffix)) for suffix in suffixes)
     reporter.say("see", f"{written} ({path.with_suffix(suffixes[-1]).stat().st_size / 1e6:.1f} MB)")
     return path
@@ -180,7 +180,7 @@ def numbers(described: Any, name: str) -> list[float]:
     return values
 
 
-def describe(opened: Exported) -> dict[str, Any]:
+def describe(opened: Exported, min_side: int) -> dict[str, Any]:
     """What the file says of itself."""
     from .. import __version__
 
@@ -190,6 +190,7 @@ def describe(opened: Exported) -> dict[str, Any]:
         **opened.metadata,
         "inputs": ["images"],
         "outputs": list(opened.outputs),
+        "min_side": min_side,
         "mean": list(opened.input["mean"]),
         "std": list(opened.input["std"]),
         "input": opened.input,

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.export import ExportedProgram
 
 from ..errors import UserError
 from ..files import write_atomically
-from .graph import Exportable, capture, write_out_bins
+from .graph import MIN_SIDE, Exportable, capture, write_out_bins
 
 INPUT = "images"
 RECORD = "pyramidvit.json"  # the metadata in a file of torch.export
@@ -34,12 +35,14 @@ class Format:
         packages: What writing and running it takes, beside torch.
         write: (network, path, metadata) writes the file.
         open: Such a file to a function that runs it.
+        min_side: Of the images that it takes, in pixels.
     """
 
     suffixes: tuple[str, ...]
     packages: tuple[str, ...]
     write: Callable[[Exportable, Path, Metadata], None]
     open: Callable[[Path], Run]
+    min_side: int = 32
 
 
 def write_onnx(network: Exportable, path: Path, metadata: Metadata) -> None:
@@ -60,7 +63,20 @@ def to_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
             program, (), input_names=[INPUT], output_names=list(outputs), dynamo=True, verbose=False
         )
     assert made is not None
-    return made.model_proto
+    model = made.model_proto
+    name_axes(model.graph)
+    return model
+
+
+def name_axes(graph: Any) -> None:
+    """Gives the axes of the images their names, in whatever is said of shapes."""
+    axes = graph.input[0].type.tensor_type.shape.dim
+    names = {axes[k].dim_param: name for k, name in ((0, "batch"), (2, "height"), (3, "width"))}
+    pattern = re.compile(rf"\b({'|'.join(names)})\b")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = pattern.sub(lambda match: names[match[0]], axis.dim_param)
 
 
 def open_onnx(path: Path) -> Run:
@@ -123,7 +139,13 @@ FORMATS = {
         write=write_openvino,
         open=open_openvino,
     ),
-    "torch-export": Format(suffixes=(".pt2",), packages=(), write=write_program, open=open_program),
+    "torch-export": Format(
+        suffixes=(".pt2",),
+        packages=(),
+        write=write_program,
+        open=open_program,
+        min_side=MIN_SIDE,
+    ),
 }
 
 
@@ -135,9 +157,7 @@ def check_packages(name: str) -> None:
     """
     missing = [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
     if missing:
-        raise UserError(
-            f"--to {name} needs {', '.join(missing)}: pip install 'pyramidvit[export]'"
-        )
+        raise UserError(f"--to {name} needs {', '.join(missing)}: pip install 'pyramidvit[export]'")
 
 
 def as_texts(metadata: Metadata) -> dict[str, str]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-MIN_SIDE = 32  # pixels, of the images: the last stage has stride 32
+# Of the images in a graph, in pixels: below, some grid has one cell, which broadcasts unlike any
+# other, so that torch.export asks for a graph of its own. ONNX asks for none: its graphs go to 32.
+MIN_SIDE = 64
 EXAMPLE = (2, 96, 128)  # batch and size that a graph is made with
 
 
@@ -87,10 +89,7 @@ def write_out_bins(network: nn.Module) -> nn.Module:
 def capture(network: Exportable) -> ExportedProgram:
     """The graph of a network in evaluation mode, for any batch, height and width."""
     batch, height, width = EXAMPLE
-    dims = {
-        0: Dim("batch", min=1),
-        2: Dim("height", min=MIN_SIDE),
-        3: Dim("width", min=MIN_SIDE),
-    }
+    sides = (Dim(name, min=MIN_SIDE) for name in ("height", "width"))
+    dims = dict(zip((0, 2, 3), (Dim("batch", min=1), *sides), strict=True))
     images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
     return torch.export.export(network, (images,), dynamic_shapes={"images": dims}, strict=False)

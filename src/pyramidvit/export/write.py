@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .formats import FORMATS, Metadata, Run
+from .formats import FORMATS, Format, Metadata
 from .graph import Exportable
 
-SIZES = ((224, 224), (97, 131), (32, 64))  # (H, W) at which a file is compared, the smallest too
+SIZES = ((224, 224), (97, 131))  # (H, W) at which a file is compared, beside the smallest
 BATCHES = (1, 2)
 TOLERANCE = 1e-4  # of the largest value of an output
 
 
-def export(
+def write(
     network: Exportable,
     output: Path,
     to: str,
@@ -46,7 +46,7 @@ def export(
         written = folder / output.name
         FORMATS[to].write(network, written, metadata)
         step("written")
-        found = compare(network, FORMATS[to].open(written), metadata["outputs"], step)
+        found = compare(network, written, FORMATS[to], metadata["outputs"], step)
         for suffix in reversed(FORMATS[to].suffixes):  # the one that is opened comes last
             written.with_suffix(suffix).replace(output.with_suffix(suffix))
     except UserError as error:  # it should name the place that was asked for
@@ -58,16 +58,21 @@ def export(
 
 @torch.no_grad()
 def compare(
-    network: Exportable, run: Run, outputs: Sequence[str], step: Callable[[str], None]
+    network: Exportable,
+    path: Path,
+    form: Format,
+    outputs: Sequence[str],
+    step: Callable[[str], None] = lambda _: None,
 ) -> float:
     """The largest difference between a file and its network, as a share of the largest value.
 
     Raises:
         UserError: It is more than TOLERANCE, or not finite.
     """
+    run = form.open(path)
     generator = torch.Generator().manual_seed(0)
     most = 0.0
-    for height, width in SIZES:
+    for height, width in sizes_of(form):
         for batch in BATCHES:
             images = torch.rand(batch, 3, height, width, generator=generator)
             pairs = zip(outputs, run(images), network(images), strict=True)
@@ -82,6 +87,11 @@ def compare(
                 most = max(most, share)
         step(f"{height} x {width}")
     return most
+
+
+def sizes_of(form: Format) -> tuple[tuple[int, int], ...]:
+    """The sizes (H, W) at which a file is compared."""
+    return (*SIZES, (form.min_side, 2 * form.min_side))
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
