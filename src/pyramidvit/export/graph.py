@@ -86,8 +86,8 @@ def write_out_bins(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def capture(network: Exportable) -> ExportedProgram:
-    """The graph of a network in evaluation mode, for any batch, height and width."""
+def capture(network: nn.Module) -> ExportedProgram:
+    """The graph of an `Exportable` in evaluation mode, for any batch, height and width."""
     batch, height, width = EXAMPLE
     sides = (Dim(name, min=MIN_SIDE) for name in ("height", "width"))
     dims = dict(zip((0, 2, 3), (Dim("batch", min=1), *sides), strict=True))
