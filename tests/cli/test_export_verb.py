@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from command import Command
+from command import pvt_process
 from foreign import built
 from pyramidvit import create_model, save_checkpoint
 from pyramidvit.cli import main
@@ -56,14 +56,15 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_an_exported_classifier_answers_as_the_checkpoint_does(
-    pvt: Command, classifier: str, tmp_path: Path
+    classifier: str, tmp_path: Path
 ) -> None:
     import onnxruntime
 
-    done = pvt("export", classifier, "--to", "onnx")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "pvt_v2_b0.onnx" in done.stdout
+    process = pvt_process("export", classifier, "--to", "onnx", cwd=tmp_path)
+    out, error = process.communicate(timeout=1500)  # half a minute, of a machine that is not busy
+    assert process.returncode == 0, error
+    assert error == ""
+    assert "pvt_v2_b0.onnx" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == [classifier, "pvt_v2_b0.onnx"]
 
     session = onnxruntime.InferenceSession(tmp_path / "pvt_v2_b0.onnx")
