@@ -50,7 +50,8 @@ ALLOWED = {  # a room may import itself, and these
     "timm_models": {"backbones", "models", "errors"},
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
-    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", ""},
+    "export": {"errors", "files"},
+    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", "export", ""},
     "__main__": {"cli"},
     "": {"backbones", "models", "timm_models", "weights", "tasks"},
 }

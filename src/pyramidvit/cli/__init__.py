@@ -32,6 +32,10 @@ VERBS = {
     ),
     "inspect": Verb("say what a checkpoint is", "pvt inspect pvt_v2_b2.pth"),
     "convert": Verb("write another library's names", "pvt convert in.pth out/ --to transformers"),
+    "export": Verb(
+        "write a file for ONNX, OpenVINO or torch alone",
+        "pvt export best.safetensors --to onnx",
+    ),
     "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
     "data": Verb("check data and draw samples", "pvt data check photos/"),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 
-FLAGS = {"help", "json", "print_config", "weights", "ema", "quick"}  # options that take no value
+# Options that take no value.
+FLAGS = {"help", "json", "print_config", "weights", "ema", "quick", "features"}
 
 
 def build_parser(verb: str, description: str, example: str) -> ArgumentParser:

@@ -187,15 +187,15 @@ def init_linear(module: nn.Module) -> None:
 
 def resize(x: Tensor, grid: Grid) -> Tensor:
     """Resizes maps [B, C, H, W] bilinearly; exact where the size is right already."""
-    if (x.shape[2], x.shape[3]) == grid:
-        return x
+    if not torch.compiler.is_exporting() and (x.shape[2], x.shape[3]) == grid:
+        return x  # resizing would return the same values; exported graphs always resize
     return F.interpolate(x, grid, mode="bilinear", align_corners=False)
 
 
 def table_for(table: Tensor, grid: Grid) -> Tensor:
     """The position table [1, 1 + N, E] for a grid; row 0 is the class token's."""
-    if grid == (TABLE_SIDE, TABLE_SIDE):
-        return table
+    if not torch.compiler.is_exporting() and grid == (TABLE_SIDE, TABLE_SIDE):
+        return table  # as in `resize`
     square = to_map(table[:, 1:], (TABLE_SIDE, TABLE_SIDE))
     fitted = F.interpolate(square, grid, mode="bilinear", align_corners=True)
     return torch.cat((table[:, :1], to_tokens(fitted)), dim=1)

@@ -6,6 +6,7 @@ Reference: mmsegmentation 0.13, whose parameter names are kept.
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -75,6 +76,6 @@ def conv_norm(in_dim: int, dim: int) -> nn.Sequential:
 
 def enlarge(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resizes a map bilinearly, where doubling an odd map did not meet the size of a larger one."""
-    if (x.shape[2], x.shape[3]) == grid:
-        return x
+    if not torch.compiler.is_exporting() and (x.shape[2], x.shape[3]) == grid:
+        return x  # resizing would return the same values; exported graphs always resize
     return F.interpolate(x, grid, mode="bilinear", align_corners=False)
