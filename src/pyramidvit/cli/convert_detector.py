@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from .. import __version__
 from ..errors import UserError
-from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
 from ..tasks.detection.foreign import describe_file, holds_detector
 from ..tasks.detection.network import rebuild
+from ..tasks.detection.table import HEADS
 from ..weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from ..weights.convert import write_mmdetection
 from ..weights.load_detector import find_parts, read_whole
@@ -50,7 +50,7 @@ def convert_detector(
         raise UserError(f"{output}: give the file a name that ends in .safetensors")
     again = read_whole(rebuild(model), read_checkpoint(partial), str(output))
     expected = dict(state)
-    found, _, rest = find_parts(checkpoint.state, where)
+    found, rest, _ = find_parts(checkpoint.state, where)
     what = f"{model['name']} on {model['backbone']}, {len(state)} tensors"
     others = len(found.outside) - len(rest)
     left_out = f"; {others} tensors outside it left out" if others else ""
@@ -70,6 +70,5 @@ def convert_detector(
 
 def other_numbers(model: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a detector that are not as published."""
-    build = build_retinanet if model["name"] == "retinanet" else build_mask_rcnn
-    published = inspect.signature(build).parameters
+    published = inspect.signature(HEADS[model["name"]].build).parameters
     return {n: v for n, v in model["numbers"].items() if v != published[n].default}
