@@ -242,10 +242,10 @@ def check_objects(target: dict[str, Tensor], num_classes: int, index: int) -> tu
 def draw_shares(shares: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """What cells [m, S, S] say, stretched over boxes [m, 4] in images [m, H, W] of `size`."""
     drawn = shares.new_zeros(len(shares), *size)
-    for image, cells, box in zip(drawn, shares, boxes, strict=True):
+    for number, (cells, box) in enumerate(zip(shares, boxes, strict=True)):
         x0, y0, x1, y1 = window_around(box[None], size, margin=1)
         if x1 > x0 and y1 > y0:
             down = stretch(y0, y1, box[1], box[3], len(cells))  # [h, S]
             across = stretch(x0, x1, box[0], box[2], len(cells)).T  # [S, w]
-            image[y0:y1, x0:x1] = down @ cells @ across
+            drawn[number, y0:y1, x0:x1] = down @ cells @ across
     return drawn
