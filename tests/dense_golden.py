@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyramidvit.ops.masks import encode_masks
@@ -41,11 +42,13 @@ class DenseGolden:
         self.large = name.endswith("224x288")
 
     def fill(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Gives a model the weights that follow from its parameters' names."""
+        """Gives a model the weights that follow from its parameters' names; others stay."""
         model.to(dtype)
         with torch.no_grad():
             for key, value in model.state_dict().items():
-                value.copy_(torch.from_numpy(self.rule.tensor(key, value.shape, self.independent)))
+                made = self.rule.tensor(key, value.shape, self.independent)
+                if made is not None:
+                    value.copy_(torch.from_numpy(made))
 
     def spec(self, tag: str) -> list[dict[str, tuple[int, int]]]:
         """The images of a tag: their sizes "img", "pad" and "ori" as (H, W)."""
@@ -137,6 +140,27 @@ class DenseGolden:
         assert len(set(pairs)) == len(pairs)
         return pairs
 
+    def check_masks(self, start: str, end: str, masks: Tensor, sure: Tensor) -> None:
+        """Holds masks [n, H, W] to recorded areas, centres and pixels, where they are sure."""
+        unsure = ~sure
+        assert float(unsure.float().mean()) < 1e-5
+        rows, columns = (torch.arange(side) for side in masks.shape[1:])
+
+        def near(name: str, weights: Tensor) -> None:
+            array = self.arrays[f"{start}{name}{end}"].T.reshape(-1, len(masks))
+            recorded = torch.from_numpy(array)
+            found = (masks * weights).sum((-2, -1)).reshape(-1, len(masks))
+            play = (unsure * weights).sum((-2, -1)).reshape(-1, len(masks))
+            assert bool(((found - recorded).abs() <= play).all())
+
+        near("area", torch.ones_like(masks, dtype=torch.int64))
+        centres = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # [2, H, W]
+        near("moment", centres[:, None])
+        if f"{start}bits{end}" in self.arrays:
+            packed = self.arrays[f"{start}bits{end}"]
+            bits = np.unpackbits(packed, axis=-1, count=masks.shape[2]).astype(bool)
+            assert torch.equal(masks[:8][sure[:8]], torch.from_numpy(bits)[sure[:8]])
+
 
 def load_rule(path: Path) -> ModuleType:
     """The module that says which weights, images and objects follow from a name."""
@@ -152,3 +176,12 @@ def to_map(rows: Tensor, like: Tensor) -> Tensor:
     """Rows [B, H * W * A, dim] as a head's map [B, A * dim, H, W], the size of another map."""
     height, width = like.shape[2:]
     return rows.reshape(len(rows), height, width, -1).permute(0, 3, 1, 2)
+
+
+def paste(cells: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cells [S, S] stretched over a box in an image of size (H, W), all pixels at once."""
+    (height, width), (x0, y0, x1, y1) = size, box.tolist()
+    y = ((torch.arange(height) + 0.5 - y0) / (y1 - y0) * 2 - 1)[:, None].expand(size)
+    x = ((torch.arange(width) + 0.5 - x0) / (x1 - x0) * 2 - 1)[None].expand(size)
+    grid = torch.stack((x, y), dim=-1)[None]
+    return F.grid_sample(cells[None, None], grid, align_corners=False)[0, 0]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -11,13 +11,27 @@ from PIL import Image
 from foreign import assert_bits
 from pyramidvit import create_model, read_checkpoint, save_checkpoint
 from pyramidvit.cli import main
-from pyramidvit.cli.tasks import PUBLISHED, make_record
+from pyramidvit.cli.tasks import PUBLISHED, make_record, open_checkpoint
 from pyramidvit.structures import Classes
+from pyramidvit.tasks.detection.config import DetectionOptions
+from pyramidvit.tasks.detection.network import build_model
+from pyramidvit.tasks.detection.table import HEADS
 from pyramidvit.tasks.detection.task import DETECTION
 from pyramidvit.weights.checkpoint import Checkpoint
+from pyramidvit.weights.convert import write_mmdetection
 
 LIGHT: dict[str, Any] = {"width": 8, "num_classes": 2, "backbone": "pvt_v2_b0"}
 NAMES = ("cat", "dog")
+SMALL: dict[str, dict[str, int]] = {  # the numbers that make each detector small
+    "retinanet": {"width": 8},
+    "mask_rcnn": {"width": 8, "hidden": 8},
+    "cascade_mask_rcnn": {"width": 8, "hidden": 8},
+    "atss": {"width": 8},
+    "gfl": {"width": 8},
+    "sparse_rcnn": {"width": 8, "hidden": 8, "proposals": 5, "depth": 2},
+    "detr": {"width": 8, "hidden": 8, "queries": 5, "depth": 2},
+}
+YOUNG = tuple(SMALL)[2:]
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +50,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def light(head: str = "retinanet") -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    numbers = {} if head == "retinanet" else {"hidden": 8}
-    return dict(create_model(head, **LIGHT, **numbers).state_dict())
+    return dict(create_model(head, **LIGHT | SMALL[head]).state_dict())
 
 
 def write_mmcv(name: str, state: dict[str, torch.Tensor]) -> None:
@@ -47,12 +60,14 @@ def write_mmcv(name: str, state: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("between", ["mmdetection", "mmdetection3"])
-@pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("head", SMALL)
 def test_ours_to_mmdetection_and_back_is_the_same_bit_for_bit(
     head: str, between: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     state = light(head)
-    numbers = {"width": 8, "anchor_scale": 2.0} | ({} if head == "retinanet" else {"hidden": 8})
+    numbers: dict[str, Any] = dict(SMALL[head])
+    if head not in ("sparse_rcnn", "detr"):
+        numbers["anchor_scale"] = 2.0
     model = {"name": head, "backbone": "pvt_v2_b0", "num_classes": 2, "in_chans": 3}
     model |= {"numbers": numbers, "decoding": {}}
     classes = Classes(names=NAMES, ids=(17, 18)).to_records()
@@ -62,7 +77,8 @@ def test_ours_to_mmdetection_and_back_is_the_same_bit_for_bit(
     assert main(["convert", "in.safetensors", "mm.pth", "--to", between]) == 0
     said = capsys.readouterr().out
     assert f"{head} on pvt_v2_b0, {len(state)} tensors, official names" in said
-    assert "it too: width 8, anchor_scale 2.0" in said
+    for name, value in numbers.items():
+        assert f"{name} {value}" in said.partition("it too: ")[2]
     written = torch.load("mm.pth", weights_only=True)
     assert_bits(read_checkpoint("mm.pth").state, written["state_dict"])
     assert read_checkpoint("mm.pth").classes == NAMES
@@ -99,6 +115,56 @@ def test_predict_takes_an_official_detector_once_it_is_converted(tmp_path: Path)
     assert main([*words, "--output", "found"]) == 0
     (line,) = (tmp_path / "found" / "results.jsonl").read_text().splitlines()
     assert {row["name"] for row in json.loads(line)["objects"]} <= set(NAMES)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("head", YOUNG)
+def test_the_younger_detectors_open_as_they_are(
+    head: str, version: Literal[2, 3], capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = light(head)
+    write_mmdetection(Path("in.pth"), state, NAMES, version)
+    opened = open_checkpoint("in.pth")
+    assert (opened.name, opened.classes.names, opened.named) == (head, NAMES, True)
+    assert opened.input_record["short_side"] == 800
+    assert_bits(opened.model.state_dict(), state)
+    published = HEADS[head].build.__kwdefaults__["decoding"]
+    assert opened.model.decoding == published
+
+    assert main(["inspect", "in.pth", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["head"], said["num_classes"], said["model"]) == (head, 2, "pvt_v2_b0")
+    assert said["unknown"] == said["missing"] == []
+
+    options = DetectionOptions(
+        model=head, pretrained="in.pth", **{n: v for n, v in SMALL[head].items() if n in OPTIONS}
+    )
+    three = Classes(names=("cat", "dog", "cow"), ids=(1, 2, 3))
+    if options_tell_all(head):
+        model = build_model(options, three)
+        kept = {n for n, v in model.state_dict().items() if v.shape == state[n].shape}
+        assert_bits({n: model.state_dict()[n] for n in kept}, {n: state[n] for n in kept})
+        assert 1 <= len(state) - len(kept) <= 18
+    assert "no logits of" in mistake(capsys, "verify", "in.pth")
+
+
+OPTIONS = {"width", "hidden", "proposals"}
+
+
+def options_tell_all(head: str) -> bool:
+    """Whether `pvt train` can ask for these small sizes: it has no option for depths."""
+    return set(SMALL[head]) <= OPTIONS
+
+
+def test_predict_takes_an_official_detr_as_it_is(tmp_path: Path) -> None:
+    write_mmcv("in.pth", light("detr"))
+    Image.new("RGB", (8, 8), (200, 30, 90)).save(tmp_path / "picture.png")
+    words = ["predict", "in.pth", "picture.png", "--draw", "false", "--workers", "0"]
+    assert main([*words, "--output", "found"]) == 0
+    (line,) = (tmp_path / "found" / "results.jsonl").read_text().splitlines()
+    objects = json.loads(line)["objects"]
+    assert len(objects) == 5  # each query says the likelier class
+    assert {row["name"] for row in objects} <= set(NAMES)
 
 
 def test_a_record_without_names_numbers_its_classes() -> None:

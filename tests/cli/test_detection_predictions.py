@@ -15,6 +15,7 @@ from pyramidvit.cli.predictions import PredictionFolder
 from pyramidvit.data.digits import NAMES
 from pyramidvit.data.scenes import load_scene_data
 from pyramidvit.data.source import DataSet
+from pyramidvit.engine.report import Bar
 from pyramidvit.structures import Classes
 from pyramidvit.tasks.detection.config import DetectionOptions
 from pyramidvit.tasks.detection.task import DETECTION
@@ -118,6 +119,25 @@ def test_every_odd_picture_gets_a_line_and_a_place_in_the_coco_file(at_home: Pat
     assert len(coco["annotations"]) == sum(len(line["objects"]) for line in whole) > 0
     assert {row["category_id"] for row in coco["annotations"]} <= {3, 17}
     assert all(row["segmentation"]["size"] for row in coco["annotations"])
+
+
+def test_a_long_video_says_how_far_it_is(
+    at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyramidvit.cli.predictions.SAID_EVERY", 2)
+    shown: list[str] = []
+
+    def advance(bar: Bar, figures: str = "", *, to: int | None = None) -> None:
+        shown.append(f"{figures} to {to}")
+
+    monkeypatch.setattr(Bar, "advance", advance)
+    clip = str(at_home / "pictures" / "moving.gif")
+    words = ["predict", str(at_home / "detector.safetensors"), clip, "--formats", "none"]
+    assert main([*words, "--output", "out"]) == 0
+    said = capsys.readouterr().out
+    assert f"{clip}   2 of 3 frames so far" in said
+    assert said.index("2 of 3 frames so far") < said.index(f"{clip}   3 frames")
+    assert shown == [*(f"moving.gif frame {k} of 3 to 0" for k in (1, 2, 3)), " to None"]
 
 
 def test_a_video_is_predicted_frame_by_frame(at_home: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from annotated import coco_image, coco_object, make_coco, make_picture
+from pyramidvit.data.coco import read_coco
 from pyramidvit.data.detection import load_detection_data, read_annotations
+from pyramidvit.data.faults import Fault
 from pyramidvit.errors import UserError
 
 IMAGES = [coco_image(k) for k in (1, 2, 3)]
@@ -228,3 +230,35 @@ def test_pictures_that_are_nowhere_are_said_before_the_training(tmp_path: Path) 
         picture.unlink()
     with pytest.raises(UserError, match=f"{file}: none of its 3 pictures was found, looked in"):
         load_detection_data(tmp_path, seed=0)
+
+
+def test_a_file_of_a_hundred_thousand_records_is_read_whole(tmp_path: Path) -> None:
+    # COCO's own train2017 has nine times as many; records of an image lie far apart in it.
+    images, count = 500, 100_000
+    objects = (
+        f'{{"id":{k},"image_id":{k % images},"category_id":{7 + k % 2},'
+        f'"bbox":[{k % 13},{k % 17},{1 + k % 19},{1 + k % 23}],"area":{k % 29},"iscrowd":0}}'
+        for k in range(count)
+    )
+    records = ({"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in range(images))
+    file = tmp_path / "all.json"
+    file.write_text(
+        f'{{"images":{json.dumps(list(records))},"annotations":[{",".join(objects)}],'
+        '"categories":[{"id":7,"name":"cat"},{"id":8,"name":"dog"}]}'
+    )
+    make_picture(tmp_path / "0.png")
+    faults: list[Fault] = []
+    classes, table = read_coco(file, faults)
+    assert not faults
+    assert classes.names == ("cat", "dog")
+    assert len(table.files) == images
+    assert len(table.boxes) == len(table.labels) == count
+    assert table.first.tolist() == list(range(0, count + 1, count // images))
+    for row in (0, 1, count // 2, count - 1):
+        k = int(table.numbers[row])
+        x, y, width, height = k % 13, k % 17, 1 + k % 19, 1 + k % 23
+        assert k % images == row // (count // images)
+        assert table.boxes[row].tolist() == [x, y, x + width, y + height]
+        assert table.labels[row] == k % 2
+        assert table.areas[row] == k % 29
+        assert table.place(row) == f"{file}: annotations[{k}]"

@@ -38,6 +38,9 @@ VERBS = {
     ),
     "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
     "data": Verb("check data and draw samples", "pvt data check photos/"),
+    "benchmark": Verb(
+        "measure models side by side", "pvt benchmark detectors --backbone pvt_v2_b0 --size 640"
+    ),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
     "demo": Verb("train, evaluate and predict on real digits", "pvt demo"),
 }

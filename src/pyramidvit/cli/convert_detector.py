@@ -10,7 +10,7 @@ from .. import __version__
 from ..errors import UserError
 from ..tasks.detection import foreign as detector
 from ..tasks.detection import network as detectors
-from ..tasks.detection.baselines import build_mask_rcnn, build_retinanet
+from ..tasks.detection.table import HEADS
 from ..tasks.segmentation import foreign as segmenter
 from ..tasks.segmentation import network as segmenters
 from ..tasks.segmentation.model import BUILDERS
@@ -79,7 +79,7 @@ def convert_detector(
         raise UserError(f"{output}: give the file a name that ends in .safetensors")
     again = read_whole(rebuild(model), read_checkpoint(partial), str(output))
     expected = dict(state)
-    found, _, rest = find_parts(checkpoint.state, where)
+    found, rest, _ = find_parts(checkpoint.state, where)
     what = f"{model['name']} on {model['backbone']}, {len(state)} tensors"
     others = len(found.outside) - len(rest)
     left_out = f"; {others} tensors outside it left out" if others else ""
@@ -99,9 +99,9 @@ def convert_detector(
 
 def other_numbers(model: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a detector or segmenter that are not as published."""
-    others = build_retinanet if model["name"] == "retinanet" else build_mask_rcnn
-    published = inspect.signature(BUILDERS.get(model["name"], others)).parameters
-    usual = {name: row.default for name, row in published.items()}
-    if model["name"] == "trans2seg":
+    name = model["name"]
+    build = BUILDERS[name] if name in BUILDERS else HEADS[name].build
+    usual = {key: row.default for key, row in inspect.signature(build).parameters.items()}
+    if name == "trans2seg":
         usual["hidden"] = usual["width"] // 4
-    return {n: v for n, v in model["numbers"].items() if v != usual[n]}
+    return {key: value for key, value in model["numbers"].items() if value != usual[key]}

@@ -113,8 +113,8 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
         for answer in ask_pictures(fabric, opened, options, tiling, pictures, draw):
             writer.add(answer)
             bar.advance()
-        for path in videos:
-            add_video(path, ask, writer)
+        for number, path in enumerate(videos, start=len(pictures)):
+            add_video(path, ask, writer, functools.partial(bar.advance, to=number))
             bar.advance()
     if not writer.done:
         raise UserError(
@@ -192,7 +192,9 @@ def ask_frames(
     )
 
 
-def add_video(path: "Path", ask: "Ask", writer: "PredictionFolder") -> None:
+def add_video(
+    path: "Path", ask: "Ask", writer: "PredictionFolder", show_place: "Callable[[str], None]"
+) -> None:
     """Predicts the frames of a video; damage inside ends it, and what came before is kept."""
     from ..data.images import BrokenImage
     from ..data.video import open_clip, read_frames
@@ -207,7 +209,7 @@ def add_video(path: "Path", ask: "Ask", writer: "PredictionFolder") -> None:
 
     try:
         clip = open_clip(path)
-        writer.add_video(clip, ask(whole_frames(clip)))
+        writer.add_video(clip, ask(whole_frames(clip)), show_place)
     except BrokenImage as error:
         damage.append(error)
     for each in damage:

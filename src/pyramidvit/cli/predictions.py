@@ -7,7 +7,7 @@ command is killed.
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,8 @@ from ..engine.report import Reporter
 from ..files import write_atomically
 from ..structures import Origin
 from .tasks import Opened
+
+SAID_EVERY = 100  # frames of a video, so that a log shows that it goes on
 
 
 class PredictionFolder:
@@ -90,9 +92,18 @@ class PredictionFolder:
         self.reporter.say("skipped", str(error))
         self.write({"file": error.path, "error": error.reason})
 
-    def add_video(self, clip: Clip, frames: Iterable[tuple[Frame, Any]]) -> None:
-        """Takes the frames of a video with their predictions."""
+    def add_video(
+        self,
+        clip: Clip,
+        frames: Iterable[tuple[Frame, Any]],
+        show_place: Callable[[str], None] = lambda place: None,
+    ) -> None:
+        """Takes the frames of a video with their predictions.
+
+        `show_place` is told after each how far it is, and now and then the reporter is.
+        """
         name, count = str(clip.path), 0
+        of = f" of {clip.count}" if clip.count else ""
         path = self.free_path(clip.path.stem, ".gif" if clip.is_gif else ".mp4")
         draw = self.opened.task.draw_frame or self.opened.task.draw
         with write_video(path, clip.rate) as show:
@@ -106,6 +117,9 @@ class PredictionFolder:
                     record["video"] = path.name
                 self.write(record)
                 count += 1
+                show_place(f"{clip.path.name} frame {count}{of}")
+                if count % SAID_EVERY == 0 and count != clip.count:
+                    self.reporter.say("", f"{name}   {count}{of} frames so far")
         if count:
             self.done += 1
             self.reporter.say("", f"{name}   {count} frames")

@@ -27,7 +27,6 @@ from ..tasks.segmentation import foreign as segmenter
 from ..tasks.segmentation.config import SegmentationOptions
 from ..tasks.segmentation.task import SEGMENTATION
 from ..weights.checkpoint import Checkpoint, read_checkpoint
-from ..weights.describe import find_head
 from ..weights.load import load_weights, name_of
 from ..weights.load_detector import load_detector
 from ..weights.places import find_weights
@@ -148,12 +147,6 @@ def describe_head(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         return make_record(checkpoint, detector.describe_file(checkpoint, path))
     if segmenter.holds_segmenter(checkpoint):
         return make_record(checkpoint, segmenter.describe_file(checkpoint, path))
-    signs = find_head(checkpoint.state)
-    if signs is not None:
-        raise UserError(
-            f"{path} holds somebody else's {signs.head}, which cannot be opened as it is yet:"
-            f" pvt train --model {signs.head} --pretrained starts from it"
-        )
     return {}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..data.source import DataSet
     from ..engine.report import Reporter
     from ..engine.run import Run
+    from ..task import Task
 
 
 def run(arguments: list[str]) -> None:
@@ -87,7 +88,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     from ..engine.run import build_run
     from ..engine.train import fit, is_done, resume
     from .measure import measure, write_measured
-    from .tasks import TASKS, load_data
+    from .tasks import load_data
 
     if resumed is None:
         check_output(options.output)
@@ -101,7 +102,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     if resumed is not None:
         options = replace(options, pretrained=None)  # the snapshot holds all weights
     with Notes(reporter, "weights"):
-        run = build_run(TASKS[kind.task], options, data, fabric, reporter)
+        run = build_run(task_of(kind, options), options, data, fabric, reporter)
     announce(run, data, reporter)
 
     if resumed is not None:
@@ -131,6 +132,16 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
         raise KeyboardInterrupt(f"go on with: pvt train --resume {run.folder}") from None
     conclude(run, reporter)
     return run.folder
+
+
+def task_of(kind: Kind, options: Any) -> "Task":
+    """The task of a run; its epochs are scored with as many detections as the options ask for."""
+    from ..tasks.detection.task import counting
+    from .tasks import TASKS
+
+    task = TASKS[kind.task]
+    most = getattr(options, "max_detections", 0)
+    return counting(task, most) if most else task
 
 
 def check_exists(data: str | None) -> None:

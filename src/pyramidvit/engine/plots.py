@@ -1,7 +1,7 @@
 """Curves and pages of pictures in a run folder."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -47,6 +47,34 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    save_figure(figure, path)
+
+
+def draw_bars(
+    names: Sequence[str],
+    panels: Mapping[str, Sequence[tuple[float, float, float]]],
+    title: str,
+    path: Path,
+) -> None:
+    """A panel of bars for each figure, one bar a name: (value, from, to), with a line between the
+    last two where they differ."""
+    figure = Figure(
+        figsize=(3.6 * len(panels) + 1.6, 0.42 * len(names) + 1.3), layout="constrained"
+    )
+    figure.suptitle(title)
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (heading, bars) in zip(row, panels.items(), strict=True):
+        values = np.array(bars, dtype=float).reshape(-1, 3)
+        places = np.arange(len(names))
+        axes.barh(places, values[:, 0], color=GREEN, alpha=0.75, height=0.65)
+        axes.hlines(places, values[:, 1], values[:, 2], color="black", linewidth=2)
+        for place, (value, _, end) in enumerate(values):
+            axes.annotate(f" {value:.4g}", (max(value, end), place), va="center", fontsize=8)
+        axes.set(title=heading, yticks=places, yticklabels=names)
+        axes.margins(x=0.25)
+        axes.set_xlim(left=0)
+        axes.grid(axis="x", alpha=0.3)
+    row[0].invert_yaxis()
     save_figure(figure, path)
 
 

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import write_atomically
 from .checkpoint import write_safetensors
 from .describe import trained_size
+from .detr_names import to_mmdet3
 from .inputs import PUBLISHED, to_transformers
 from .names import (
     MMDET_V1,
@@ -191,7 +192,7 @@ def mmdetection3_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inner["pos_embed4"] = inner["pos_embed4"][:, 1:].contiguous()
     theirs = renamed(join_qkv(inner), naming.rows)
     outer = {name: value for name, value in state.items() if not name.startswith(prefix)}
-    return {f"{prefix}{name}": value for name, value in theirs.items()} | outer
+    return {f"{prefix}{name}": value for name, value in theirs.items()} | to_mmdet3(outer)
 
 
 def is_linear(state: Mapping[str, Tensor]) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .adapt import TOKEN_ADDED
 from .checkpoint import Checkpoint
+from .detr_names import our_names
 from .load import (
     LoadReport,
     check_complete,
@@ -23,11 +24,12 @@ from .recognise import Found, find_pvt
 
 PARTS = r"(neck|bbox_head|rpn_head|roi_head|decode_head)\."
 TRANS2SEG = re.compile(r"^transformer_head\.")  # what xieenze/Trans2Seg calls the decode head
-# What has a row for each class: logits, boxes of a two-stage head, masks.
+# What has rows for each class: logits, masks, and the boxes of a detector that proposes regions.
 PER_CLASS = re.compile(
-    r"(retina_cls|bbox_head\.fc_cls|bbox_head\.fc_reg|conv_logits|decode_head\.conv_seg)"
-    r"\.(weight|bias)$"
+    r"(retina_cls|atss_cls|gfl_cls|bbox_head(\.\d+)?\.fc_(cls|reg)|conv_logits"
+    r"|decode_head\.conv_seg)\.(weight|bias)$"
 )
+PROPOSES = "rpn_head.rpn_cls.weight"
 QUERIES = "decode_head.transformer.vit.cls_embed"  # [1, K, E]: of Trans2Seg's classes
 COUNTER = "num_batches_tracked"  # of batch normalisation: nothing is computed with it
 
@@ -36,8 +38,8 @@ class Parts(NamedTuple):
     """A detector inside a state dict."""
 
     found: Found  # its backbone
-    places: dict[str, str]  # of its neck and heads: our name to that in the file
-    rest: dict[str, Tensor]  # its neck and heads under our names
+    rest: dict[str, Tensor]  # its neck and heads, under our names
+    places: dict[str, str]  # for each of those, the name in the file that it came from
 
 
 def find_parts(state: Mapping[str, Tensor], where: str) -> Parts:
@@ -51,11 +53,14 @@ def find_parts(state: Mapping[str, Tensor], where: str) -> Parts:
     """
     found = find_pvt(state, where)
     parent = re.sub(r"(^|(?<=\.))(backbone|encoder)\.$", "", found.prefix)
-    ours = {name: TRANS2SEG.sub("decode_head.", name.removeprefix(parent)) for name in state}
-    places = {
-        own: name for name, own in ours.items() if name in found.outside and re.match(PARTS, own)
+    theirs = {
+        TRANS2SEG.sub("decode_head.", name.removeprefix(parent)): name
+        for name in state
+        if name in found.outside
     }
-    return Parts(found, places, {own: state[name] for own, name in places.items()})
+    named = our_names(theirs)
+    places = {ours: theirs[name] for name, ours in named.items() if re.match(PARTS, ours)}
+    return Parts(found, {ours: state[name] for ours, name in places.items()}, places)
 
 
 def load_detector(
@@ -82,7 +87,7 @@ def load_detector(
         UserError: As `load_weights`; or the file's neck and heads are not this model's.
     """
     own = model.state_dict()
-    _, places, rest = find_parts(checkpoint.state, where)
+    _, rest, places = find_parts(checkpoint.state, where)
     if not rest and exact:
         raise UserError(f"{where} does not fit {kind(model)}: it has no neck and no head")
     heads = {name: value for name, value in own.items() if re.match(PARTS, name)}
@@ -134,13 +139,11 @@ def read_whole(model: nn.Module, checkpoint: Checkpoint, where: str) -> dict[str
     for name, change in report.resized.items():
         if change != TOKEN_ADDED:
             raise UserError(f"{where}: {name} would have to change ({change})")
-    found, _, rest = find_parts(checkpoint.state, where)
+    found, rest, _ = find_parts(checkpoint.state, where)
     whole = rest | {f"backbone.{name}": value for name, value in found.state.items()}
-    own = model.state_dict()
     return {
-        name: fit_shape(name.removeprefix("backbone."), whole[name], value.shape)[0]
-        for name, value in own.items()
-        if name in whole  # old files do not count the batches of batch normalisation
+        name: fit_shape(name.removeprefix("backbone."), whole.get(name, value), value.shape)[0]
+        for name, value in model.state_dict().items()  # what no file must have: counted batches
     }
 
 
@@ -150,12 +153,20 @@ def other_rows(
     """The parameters of the heads that the file has for other classes."""
     fresh = {}
     for name, value in heads.items():
-        if (PER_CLASS.search(name) or name == QUERIES) and name in rest:
+        if is_per_class(name, heads) and name in rest:
             if has_other_count(rest[name].shape, value.shape, axis=int(name == QUERIES)):
                 fresh[name] = "the file has another number of classes"
             elif other_classes:
                 fresh[name] = "the file's classes have other names"
     return fresh
+
+
+def is_per_class(name: str, heads: Mapping[str, Tensor]) -> bool:
+    """Whether a parameter of heads has rows for each class; detectors with queries, and those that
+    answer at every anchor, have one box for all classes."""
+    if ".fc_reg." in name and PROPOSES not in heads:
+        return False
+    return name == QUERIES or PER_CLASS.search(name) is not None
 
 
 def has_other_count(shape: Sequence[int], wanted: Sequence[int], axis: int) -> bool:

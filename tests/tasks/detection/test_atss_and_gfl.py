@@ -41,11 +41,7 @@ class Case(NamedTuple):
 
     def fill(self, tag: str) -> None:
         """Sets the recorded weights, in the precision of a tag; constants stay as they are."""
-        self.model.to(DTYPES[tag.split(".")[1]])
-        for key, value in self.model.state_dict().items():
-            made = self.golden.rule.tensor(key, value.shape, True)
-            if made is not None:
-                value.copy_(torch.from_numpy(made))
+        self.golden.fill(self.model, DTYPES[tag.split(".")[1]])
 
 
 @pytest.fixture(scope="module", params=NAMES)

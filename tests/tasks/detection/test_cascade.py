@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_mask_rcnn import check_masks, paste
 from torch import Tensor
 
-from dense_golden import TOLERANCES, DenseGolden, to_map
+from dense_golden import TOLERANCES, DenseGolden, paste, to_map
 from pyramidvit.ops.masks import decode_masks
 from pyramidvit.ops.regions import pool_regions
 from pyramidvit.tasks.detection.heads.cascade import (
@@ -39,10 +38,7 @@ def filled(golden: DenseGolden) -> CascadeDetector:
         "cascade_mask_rcnn", "pvt_v2_b0", 80, drop_path_rate=0.0, region_samples=ALL
     )
     assert isinstance(built, CascadeDetector)
-    with torch.no_grad():
-        for key, value in built.state_dict().items():
-            if not key.endswith("num_batches_tracked"):
-                value.copy_(torch.from_numpy(golden.rule.tensor(key, value.shape, False)))
+    golden.fill(built, torch.float32)
     return built
 
 
@@ -146,7 +142,7 @@ def test_detections_and_masks_equal_the_reference(
             )
             sure = (full - 0.5).abs() > 2e-5  # two float32 programs may differ on the others
             masks = decode_masks(found.masks)
-            check_masks(golden, f"{tag}/mask_", f"{i}.{frame}", masks[pairs], sure[pairs])
+            golden.check_masks(f"{tag}/mask_", f"{i}.{frame}", masks[pairs], sure[pairs])
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

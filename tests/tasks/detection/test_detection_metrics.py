@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyramidvit.cli.kinds import KINDS
+from pyramidvit.cli.train import task_of
 from pyramidvit.data.detection import load_detection_data
 from pyramidvit.data.outlines import Shapes, add_shape, read_runs
 from pyramidvit.ops.masks import encode_masks, join_masks, select_masks
@@ -27,8 +29,10 @@ from pyramidvit.structures import (
     Origin,
     Sample,
 )
+from pyramidvit.tasks.classification.config import ClassificationOptions
 from pyramidvit.tasks.detection import coco
 from pyramidvit.tasks.detection.coco import limits_up_to
+from pyramidvit.tasks.detection.config import DetectionOptions
 from pyramidvit.tasks.detection.metrics import DetectionMetrics, write_results
 from pyramidvit.tasks.detection.scoring import best_cut, confusion, pascal_ap
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin, keep_truth
@@ -620,3 +624,13 @@ def test_classes_may_be_counted_in_parts(case: tuple[dict[str, Any], Rows], rows
         figures = whole.compute()
         patch.setattr(coco, "ROWS_AT_ONCE", rows)
         np.testing.assert_equal(parts.compute(), figures)
+
+
+def test_a_run_s_epochs_are_scored_with_as_many_detections_as_it_may_give() -> None:
+    classes = Classes(names=("a",), ids=(1,))
+    for asked, counted in ((0, 100), (300, 300)):
+        task = task_of(KINDS["detection"], DetectionOptions(max_detections=asked))
+        metrics = task.metrics(classes)
+        assert isinstance(metrics, DetectionMetrics)
+        assert metrics.max_detections == counted
+    assert task_of(KINDS["classification"], ClassificationOptions()).name == "classification"

@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dense_golden import DTYPES, TOLERANCES, DenseGolden, to_map
+from dense_golden import DTYPES, TOLERANCES, DenseGolden, paste, to_map
 from pyramidvit.ops.masks import decode_masks, mask_areas
 from pyramidvit.ops.regions import pool_regions
 from pyramidvit.tasks.detection.baseline_losses import mask_losses, proposal_losses, region_losses
@@ -134,38 +132,7 @@ def test_detections_and_masks_equal_the_reference(
             sure = (full - 0.5).abs() > 2e-5  # two float32 programs may differ on the others
             assert torch.equal(masks[sure], full[sure] >= 0.5)
             assert torch.equal(mask_areas(found.masks), masks.sum((1, 2)))
-            check_masks(golden, f"{tag}/mask_", f"{i}.{frame}", masks[pairs], sure[pairs])
-
-
-def paste(cells: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cells [S, S] stretched over a box in an image of size (H, W), all pixels at once."""
-    (height, width), (x0, y0, x1, y1) = size, box.tolist()
-    y = ((torch.arange(height) + 0.5 - y0) / (y1 - y0) * 2 - 1)[:, None].expand(size)
-    x = ((torch.arange(width) + 0.5 - x0) / (x1 - x0) * 2 - 1)[None].expand(size)
-    grid = torch.stack((x, y), dim=-1)[None]
-    return F.grid_sample(cells[None, None], grid, align_corners=False)[0, 0]
-
-
-def check_masks(golden: DenseGolden, start: str, end: str, masks: Tensor, sure: Tensor) -> None:
-    """Holds masks [n, H, W] to recorded areas, centres and pixels, as far as a pixel is sure."""
-    unsure = ~sure
-    assert float(unsure.float().mean()) < 1e-5
-    rows, columns = (torch.arange(side) for side in masks.shape[1:])
-
-    def near(name: str, weights: Tensor) -> None:
-        array = golden.arrays[f"{start}{name}{end}"].T.reshape(-1, len(masks))
-        recorded = torch.from_numpy(array)
-        found = (masks * weights).sum((-2, -1)).reshape(-1, len(masks))
-        play = (unsure * weights).sum((-2, -1)).reshape(-1, len(masks))
-        assert bool(((found - recorded).abs() <= play).all())
-
-    near("area", torch.ones_like(masks, dtype=torch.int64))
-    centres = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # [2, H, W]
-    near("moment", centres[:, None])
-    if f"{start}bits{end}" in golden.arrays:
-        packed = golden.arrays[f"{start}bits{end}"]
-        bits = np.unpackbits(packed, axis=-1, count=masks.shape[2]).astype(bool)
-        assert torch.equal(masks[:8][sure[:8]], torch.from_numpy(bits)[sure[:8]])
+            golden.check_masks(f"{tag}/mask_", f"{i}.{frame}", masks[pairs], sure[pairs])
 
 
 @pytest.mark.parametrize("precision", DTYPES)

@@ -19,6 +19,19 @@ from pyramidvit.tasks.detection.outputs import Decoding
 from pyramidvit.tasks.detection.postprocess import postprocess
 
 HEADS = ("retinanet", "faster_rcnn", "mask_rcnn")
+OWN_TERMS = {  # detectors that torchvision has not, and the names of their losses
+    "atss": {"classification", "bbox_regression", "centerness"},
+    "gfl": {"classification", "bbox_regression", "sides"},
+    "sparse_rcnn": {"classification", "bbox_regression", "overlaps"},
+    "detr": {"classification", "bbox_regression", "overlaps"},
+    "cascade_mask_rcnn": {"loss_objectness", "loss_rpn_box_reg"}
+    | {f"stage{i}_{name}" for i in (1, 2, 3) for name in ("classes", "boxes", "masks")},
+}
+SMALL = {
+    "sparse_rcnn": {"hidden": 16, "proposals": 4, "depth": 2},
+    "detr": {"hidden": 16, "queries": 4, "depth": 2},
+    "cascade_mask_rcnn": {"hidden": 16, "proposals": 20},
+}
 SIZES = ((50, 70), (40, 33))  # (H, W)
 
 Record = dict[str, Tensor]
@@ -70,6 +83,38 @@ def test_images_of_many_sizes_some_without_objects_give_finite_losses(head: str)
         assert all(term.ndim == 0 and bool(term.isfinite()) for term in terms.values())
         gradients = [p.grad for p in model.parameters()]
         assert all(g is not None and bool(g.isfinite().all()) for g in gradients)
+
+
+@pytest.mark.parametrize("head", OWN_TERMS)
+def test_detectors_that_torchvision_has_not_are_wrapped_too(head: str) -> None:
+    torch.manual_seed(0)
+    numbers = {"width": 16, "num_classes": 3, "drop_path_rate": 0.0} | SMALL.get(head, {})
+    model = TorchvisionDetector(
+        create_model(head, backbone="pvt_v2_b0", **numbers), short_side=64, long_side=96
+    )
+    assert model.num_classes == 3
+    images = images_of(*SIZES)
+    terms = model.train()(images, [TWO, NONE])
+    assert isinstance(terms, dict)
+    assert set(terms) == OWN_TERMS[head]
+    assert all(bool(term.isfinite()) for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+
+    found = model.eval()(images)
+    assert len(found) == len(images)
+    for record, (height, width) in zip(found, SIZES, strict=True):
+        assert set(record) - {"masks"} == {"boxes", "labels", "scores"}
+        assert ("masks" in record) is (head == "cascade_mask_rcnn")
+        assert bool(((record["labels"] >= 1) & (record["labels"] <= 3)).all())
+        if head == "detr":
+            assert len(record["boxes"]) == 4
+            limits = torch.tensor((width, height, width, height)) + 1e-3
+            assert bool((record["boxes"] <= limits).all())
+
+
+def test_what_is_no_detector_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^Linear is no detector that pyramidvit"):
+        TorchvisionDetector(nn.Linear(2, 2))
 
 
 def theirs(head: str) -> nn.Module:

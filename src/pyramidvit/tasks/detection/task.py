@@ -84,6 +84,15 @@ DETECTION = Task(
 )
 
 
+def counting(task: Task, most: int) -> Task:
+    """Detection whose figures count `most` detections an image and class, where COCO counts 100."""
+
+    def metrics(classes: Classes) -> DetectionMetrics:
+        return DetectionMetrics(len(classes), max_detections=most)
+
+    return replace(task, metrics=metrics)
+
+
 def with_limit(task: Task, model: nn.Module, most: int) -> Task:
     """The task with another limit of detections an image, in its figures and in the model.
 
@@ -92,11 +101,7 @@ def with_limit(task: Task, model: nn.Module, most: int) -> Task:
         model: A detector; its own limit is set.
         most: COCO's `maxDets`, for crowded images; published are 100.
     """
-
-    def metrics(classes: Classes) -> DetectionMetrics:
-        return DetectionMetrics(len(classes), max_detections=most)
-
     decoding = model.decoding
     assert isinstance(decoding, Decoding)
     model.decoding = replace(decoding, max_detections=most)
-    return replace(task, metrics=metrics)
+    return counting(task, most)

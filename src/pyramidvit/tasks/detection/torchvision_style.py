@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ops.masks import encode_masks, stretch, window_around
 from ...structures import Batch, DetectionTarget, Origin, Sample, collate
-from .detectors import SingleStageDetector, TwoStageDetector
+from .heads.sparse_rcnn import SparseRCNN
 from .loss import loss
 from .moves import nearest_places
 from .network import forward
@@ -41,7 +41,7 @@ class TorchvisionDetector(nn.Module):
     says `num_classes=K + 1`, the wrapped model has K.
 
     Args:
-        model: RetinaNet, Faster R-CNN or Mask R-CNN.
+        model: A detector of this package, of any kind.
         short_side: What an image's short side is resized to, in pixels; None resizes nothing.
         long_side: What its long side may reach at most.
         mean: Of each channel, of values from 0 to 1.
@@ -50,7 +50,7 @@ class TorchvisionDetector(nn.Module):
 
     def __init__(
         self,
-        model: SingleStageDetector | TwoStageDetector,
+        model: nn.Module,
         *,
         short_side: int | None = 800,
         long_side: int = 1333,
@@ -77,13 +77,14 @@ class TorchvisionDetector(nn.Module):
         Args:
             images: Float [C, H, W] from 0 to 1, of any sizes.
             targets: In training one an image: `boxes` [n, 4] as (x0, y0, x1, y1) in its pixels,
-                `labels` int64 [n] from 1, for Mask R-CNN `masks` [n, H, W], uint8 or bool. Objects
+                `labels` int64 [n] from 1, to learn masks `masks` [n, H, W], uint8 or bool. Objects
                 with `iscrowd` [n] are passed over, other keys not read, and n may be 0.
 
         Returns:
             Scalars under torchvision's names, to be added up; or for each image `boxes` [m, 4] in
-            its pixels, `labels` [m] from 1, `scores` [m], descending, and from Mask R-CNN `masks`
-            [m, 1, H, W], from 0 to 1: from 0.5 on is object.
+            its pixels, `labels` [m] from 1, `scores` [m], descending, and from a detector that
+            draws masks `masks` [m, 1, H, W], from 0 to 1: from 0.5 on is object. Losses that
+            torchvision's detectors do not have keep our names.
 
         Raises:
             UserError: Images or targets that are not as above; a box without an area.
@@ -143,10 +144,21 @@ class TorchvisionDetector(nn.Module):
         return found
 
 
-def count_classes(model: SingleStageDetector | TwoStageDetector) -> int:
-    if isinstance(model, SingleStageDetector):
-        return int(model.bbox_head.num_classes)  # type: ignore[arg-type]
-    return model.roi_head.bbox_head.fc_cls.out_features - 1  # but for the background
+def count_classes(model: nn.Module) -> int:
+    """The classes that a detector tells apart, without the background.
+
+    Raises:
+        UserError: It is no detector of this package.
+    """
+    head: Any = getattr(model, "bbox_head", None)
+    if head is None:
+        head = getattr(getattr(model, "roi_head", None), "bbox_head", None)
+    first = head[0] if isinstance(head, nn.ModuleList) else head  # of several stages
+    if hasattr(first, "num_classes"):
+        return int(first.num_classes)
+    if not hasattr(first, "fc_cls"):
+        raise UserError(f"{type(model).__name__} is no detector that pyramidvit.create_model built")
+    return int(first.fc_cls.out_features) - (not isinstance(model, SparseRCNN))
 
 
 def check_image(image: Any, channels: int, index: int) -> None:
@@ -230,10 +242,10 @@ def check_objects(target: dict[str, Tensor], num_classes: int, index: int) -> tu
 def draw_shares(shares: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """What cells [m, S, S] say, stretched over boxes [m, 4] in images [m, H, W] of `size`."""
     drawn = shares.new_zeros(len(shares), *size)
-    for image, cells, box in zip(drawn, shares, boxes, strict=True):
+    for number, (cells, box) in enumerate(zip(shares, boxes, strict=True)):
         x0, y0, x1, y1 = window_around(box[None], size, margin=1)
         if x1 > x0 and y1 > y0:
             down = stretch(y0, y1, box[1], box[3], len(cells))  # [h, S]
             across = stretch(x0, x1, box[0], box[2], len(cells)).T  # [S, w]
-            image[y0:y1, x0:x1] = down @ cells @ across
+            drawn[number, y0:y1, x0:x1] = down @ cells @ across
     return drawn

@@ -39,7 +39,7 @@ def describe_file(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
     Raises:
         UserError: There is no segmenter known here, or not all of it.
     """
-    found, _, rest = find_parts(checkpoint.state, where)
+    found, rest, _ = find_parts(checkpoint.state, where)
     signs = find_head(rest)
     if signs is None or signs.head not in SEGMENTERS:
         raise UserError(f"{where} holds no segmenter that is known here")
