@@ -15,7 +15,7 @@ from pyramidvit.ops.regions import pool_regions
 from pyramidvit.tasks.detection.heads.cascade import (
     CascadeDetector,
     cascade_terms,
-    proposal_losses,
+    inner_proposal_losses,
 )
 from pyramidvit.tasks.detection.heads.rpn import propose
 from pyramidvit.tasks.detection.model import build_detector
@@ -159,7 +159,9 @@ def test_losses_and_gradients_equal_the_reference(
     with torch.set_grad_enabled(mode == "train"):
         model.train(mode == "train")  # batch normalisation by the batch's or by kept statistics
         outputs = model(batch.images, **network_inputs(batch, learn=True))
-        levels = proposal_losses(outputs.stages[0].proposals, truths, batch.sizes, samples=ALL)
+        levels = inner_proposal_losses(
+            outputs.stages[0].proposals, truths, batch.sizes, samples=ALL
+        )
         terms = cascade_terms(outputs, batch)
 
     recorded = golden.records[f"loss_{mode}.f32"]
