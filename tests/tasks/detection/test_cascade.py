@@ -27,6 +27,10 @@ STAGE = 0  # whose mask maps were recorded
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 TERMS = {"classes": "loss_cls", "boxes": "loss_bbox", "masks": "loss_mask"}
 
+# In float32 a parameter's norm is uncertain: those recorded are up to 3.4e-4 off those in float64,
+# ours up to 6.7e-4.
+UNCERTAIN = {"*": 1e-3}
+
 
 @pytest.fixture(scope="module")
 def golden(golden_dir: Path) -> DenseGolden:
@@ -180,10 +184,5 @@ def test_losses_and_gradients_equal_the_reference(
     )
     if mode == "train":
         total = torch.stack([*(term for level in levels for term in level), *staged.values()]).sum()
-        # In float32 a parameter's norm is uncertain: those recorded are up to 3.4e-4 off those in
-        # float64, ours up to 6.7e-4; the norm of all together is 1e-5 off at most.
-        golden.check_gradients(model, total, "f32", 1e-3)
-        norms = [p.grad.double().norm() for p in model.parameters() if p.grad is not None]
-        recorded_norm = golden.records["grad_norm_total.f32"]
-        assert torch.stack(norms).norm().item() == pytest.approx(recorded_norm, rel=tolerance)
+        golden.check_gradients(model, total, "f32", uncertain=UNCERTAIN)
         model.zero_grad()
