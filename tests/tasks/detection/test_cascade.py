@@ -27,9 +27,19 @@ STAGE = 0  # whose mask maps were recorded
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 TERMS = {"classes": "loss_cls", "boxes": "loss_bbox", "masks": "loss_mask"}
 
-# In float32 a parameter's norm is uncertain: those recorded are up to 3.4e-4 off those in float64,
-# ours up to 6.7e-4.
-UNCERTAIN = {"*": 1e-3}
+# Rounding of float32: batch normalisation sums over all cells of all regions, up to 2.3e-4 off what
+# was recorded where our float64 is 0.9e-4 off; and it grows on its way back through the backbone,
+# from 5e-5 in the pyramid to 5.6e-4 in the first block. (There float64 tells no more: other anchors
+# tie in it, so that it learns something else.)
+UNCERTAIN = {
+    "roi_head.bbox_head.?.shared_convs.?.bn.*": 2.5e-4,
+    "backbone.patch_embed[23].*": 1.5e-4,
+    "backbone.block[34].*": 2.5e-4,
+    "backbone.norm1.bias": 2.5e-4,
+    "backbone.block2.*": 4e-4,
+    "backbone.patch_embed1.*": 4e-4,
+    "backbone.block1.*": 6e-4,
+}
 
 
 @pytest.fixture(scope="module")
