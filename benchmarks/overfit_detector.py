@@ -17,7 +17,7 @@ from typing import Any
 from pyramidvit.cli.evaluate import EvaluateOptions, evaluate
 from pyramidvit.cli.train import train
 from pyramidvit.data.coco_files import find_coco
-from pyramidvit.tasks.detection.config import DetectionOptions
+from pyramidvit.tasks.detection.config import NUMBERS, DetectionOptions
 
 REPEATS = 25  # updates between two evaluations
 
@@ -76,6 +76,9 @@ def main() -> None:
     parser.add_argument("--short_side", type=int, default=192)
     parser.add_argument("--epochs", type=int, default=16, help=f"Each of {REPEATS} updates.")
     parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--clip_grad", type=float, default=1.0)
+    parser.add_argument("--proposals", type=int, default=0, help="0: as published.")
+    parser.add_argument("--region_samples", type=int, default=256)
     parser.add_argument("--output", type=Path, required=True, help="Folder to create.")
     given = parser.parse_args()
 
@@ -88,6 +91,9 @@ def main() -> None:
         epochs=given.epochs,
         batch_size=given.images,
         lr=given.lr,
+        clip_grad=given.clip_grad,
+        proposals=given.proposals,
+        region_samples=given.region_samples,
         warmup=1.0,
         weight_decay=1e-4,
         short_side=given.short_side,
@@ -99,7 +105,7 @@ def main() -> None:
         zoom_out=1.0,
         jitter=0.0,
         width=256,
-        hidden=1024,
+        hidden=NUMBERS[given.model].get("hidden", 1024),
         drop_path_rate=0.0,
         output=str(given.output / "run"),
     )

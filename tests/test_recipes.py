@@ -60,7 +60,7 @@ def test_a_recipe_file_shows_everything_that_makes_the_run(model: str) -> None:
         *("rotate", "shift", "zoom", "held_out"),  # no part in the published run
         *("lr_drops", "poly_power", "warmup_updates"),  # nor these
         *("accumulate", "grad_checkpointing"),
-        *("layer_decay", "freeze", "probe", "sampling", "class_weights", "patience"),
+        *("layer_decay", "backbone_lr", "freeze", "probe", "sampling", "class_weights", "patience"),
     }
     fields = ClassificationOptions.__dataclass_fields__
     assert set(values) == set(fields) - left_to_the_user

@@ -1,6 +1,7 @@
 """The recipe files of detectors: each is a published run, as the command line would read it."""
 
 from dataclasses import asdict, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from pyramidvit.tasks.detection.config import (
     check_options,
     recipe_changes,
 )
+from pyramidvit.tasks.detection.network import NUMBERS
+from pyramidvit.tasks.detection.table import HEADS
 from pyramidvit.tasks.detection.trunk import DROP_PATH_RATES
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "detection"
 FILES = sorted(FOLDER.glob("*"))
-ANCHORS = {"retinanet": 4.0, "mask_rcnn": 8.0}  # published, what 0 stands for
+# Published, what 0 stands for; the others have no anchors.
+ANCHORS = {"retinanet": 4.0, "mask_rcnn": 8.0, "cascade_mask_rcnn": 8.0, "atss": 8.0, "gfl": 8.0}
 SMALLER = "retinanet_pvt_small_640_1x"  # the one run that another size makes
 
 
@@ -44,17 +48,21 @@ def resolved(options: DetectionOptions) -> dict[str, Any]:
         replace(
             options,
             drop_path_rate=DROP_PATH_RATES.get(options.backbone, 0.1) if rate < 0 else rate,
-            anchor_scale=scale or ANCHORS[options.model],
+            anchor_scale=scale or ANCHORS.get(options.model, 0.0),
         )
     )
 
 
 def test_there_is_a_recipe_for_every_published_run_and_none_is_left_over() -> None:
-    short = {f"{model}_{name}_1x" for model in ANCHORS for name in list_models()}
-    long = {f"{model}_{name}_3x" for model in ANCHORS for name in pvt_v1.SIZES}
+    baselines = ("retinanet", "mask_rcnn")
+    others = ("cascade_mask_rcnn", "atss", "gfl", "sparse_rcnn")
+    short = {f"{model}_{name}_1x" for model in baselines for name in list_models()}
+    long = {f"{model}_{name}_3x" for model in baselines for name in pvt_v1.SIZES}
     from_code = {f"mask_rcnn_{name}_3x" for name in ("pvt_v2_b0", "pvt_v2_b2", "pvt_v2_b2_li")}
+    advanced = {f"{model}_{name}_3x" for model in others for name in ("pvt_v2_b2", "pvt_v2_b2_li")}
     assert {path.name for path in FILES} == {
-        f"{name}.yaml" for name in short | long | from_code | {SMALLER}
+        f"{name}.yaml"
+        for name in short | long | from_code | advanced | {SMALLER, "detr_pvt_small_50ep"}
     }
 
 
@@ -81,8 +89,9 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
         *("tile", "held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
         *("min_lr", "lr_by", "poly_power", "warmup"),  # nor in steps and with warm-up by updates
     }
-    if values["model"] == "retinanet":
-        left_to_the_user |= {"hidden", "candidates", "proposals", "region_samples"}
+    if values["model"] != "detr":
+        left_to_the_user |= {"backbone_lr"}
+    left_to_the_user |= set(NUMBERS) - set(signature(HEADS[values["model"]].build).parameters)
     assert set(values) == set(DetectionOptions.__dataclass_fields__) - left_to_the_user
 
 
@@ -122,6 +131,63 @@ def test_learning_rates_and_batches_are_the_published_ones() -> None:
         assert (long["epochs"], long["lr_drops"], long["decay"]) == (36, (27, 33), "not_norms")
 
 
+# The official configurations: epochs and drops, images an update, learning rate, weight decay and
+# for what, largest gradient, updates of warm-up, share of the backbone's rate.
+LONG = (36, (27, 33))
+SWIN = (16, 1e-4, 0.05, "not_norms", 0.0, 500, 1.0)
+OFFICIAL = {
+    "cascade_mask_rcnn_pvt_v2_b2_3x": (*LONG, *SWIN),
+    "cascade_mask_rcnn_pvt_v2_b2_li_3x": (*LONG, *SWIN),
+    "atss_pvt_v2_b2_3x": (*LONG, *SWIN),
+    "atss_pvt_v2_b2_li_3x": (*LONG, *SWIN),
+    "gfl_pvt_v2_b2_3x": (*LONG, *SWIN),
+    "gfl_pvt_v2_b2_li_3x": (*LONG, *SWIN),
+    "sparse_rcnn_pvt_v2_b2_3x": (*LONG, 8, 2.5e-5 / 1.4, 1e-4, "all", 1.0, 500, 1.0),
+    "sparse_rcnn_pvt_v2_b2_li_3x": (*LONG, 16, 2.5e-5, 1e-4, "all", 1.0, 500, 1.0),
+    "detr_pvt_small_50ep": (50, (33,), 16, 1e-4, 1e-4, "all", 0.1, 0, 0.1),
+}
+DECODING = {
+    "cascade_mask_rcnn": (0.05, 0.5, 100),
+    "atss": (0.05, 0.6, 100),
+    "gfl": (0.05, 0.6, 100),
+    "sparse_rcnn": (0.0, 1.0, 300),
+    "detr": (0.0, 1.0, 100),
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_other_detectors_are_trained_as_the_official_configurations_say(name: str) -> None:
+    options = read(FOLDER / f"{name}.yaml")
+    assert (
+        *(options.epochs, options.lr_drops, options.batch_size),
+        *(pytest.approx(options.lr, rel=1e-4), options.weight_decay, options.decay),
+        *(options.clip_grad, options.warmup_updates, options.backbone_lr),
+    ) == OFFICIAL[name]
+    assert (options.schedule, options.lr_batch) == ("step", options.batch_size)
+    assert options.warmup_lr == pytest.approx(options.lr / 1000, rel=1e-4)
+    # Short sides of 640 or 480 to 800 in steps of 32, at most 1333 long; crops but for DETR.
+    least, sides, crop = (640, 6, 0.0) if options.model == "detr" else (480, 11, 0.5)
+    assert (options.min_scale * 800, options.num_scales, options.crop) == (least, sides, crop)
+    assert (options.short_side, options.long_side, options.flip) == (800, 1333, 0.5)
+    assert (options.zoom_out, options.jitter) == (1.0, 0.0)
+
+    found = (options.score_threshold, options.nms_threshold, options.max_detections)
+    assert found == DECODING[options.model]
+    assert options.width == 256
+    assert options.hidden == (2048 if options.model in ("sparse_rcnn", "detr") else 1024)
+    built = signature(HEADS[options.model].build).parameters
+    for number in set(NUMBERS) & set(built):  # what it says is what the network has by itself
+        assert getattr(options, number) == built[number].default, number
+    decoding = built["decoding"].default
+    assert found == (*(decoding.score_threshold, decoding.nms_threshold, decoding.max_detections),)
+
+
+def test_the_backbone_of_detr_alone_learns_slower() -> None:
+    for model in DETECTORS:
+        share = recipe_changes("50ep", model, "pvt_small").get("backbone_lr", 1.0)
+        assert share == (0.1 if model == "detr" else 1.0)
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -135,6 +201,7 @@ def test_learning_rates_and_batches_are_the_published_ones() -> None:
         ({"zoom_out": 0.5}, "--zoom_out must be 1 or more, got 0.5"),
         ({"nms_threshold": 1.5}, "--nms_threshold"),
         ({"epochs": 0}, "--epochs"),
+        ({"backbone_lr": 0.0}, "--backbone_lr must be from above 0 to 1, got 0.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(change: dict[str, Any], word: str) -> None:

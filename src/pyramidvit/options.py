@@ -37,6 +37,8 @@ class TrainOptions:
             "not_norms" (all whose names do not contain norm).
         layer_decay: Factor on the learning rate from each layer to the one before it, so that
             early layers learn slower than the head; 1 treats all alike.
+        backbone_lr: Learning rate of a detector's or a segmenter's backbone, as a share of all
+            other parts'.
         freeze: Stages from the first on, 0 to 4, whose weights stay as they are.
         accumulate: Parts in which a batch is computed, one after the other, to save memory.
         grad_checkpointing: Computes activations again in the backward pass, to save memory.
@@ -73,6 +75,7 @@ class TrainOptions:
     weight_decay: float = 0.05
     decay: Literal["matrices", "all", "not_norms"] = "matrices"
     layer_decay: float = 1.0
+    backbone_lr: float = 1.0
     freeze: int = 0
     accumulate: int = 1
     grad_checkpointing: bool = False
@@ -127,7 +130,8 @@ def check_train_options(options: TrainOptions) -> None:
     same = options.layer_decay == 1 or options.decay == "matrices"
     require(options, "decay", same, '"matrices" together with --layer_decay')
     require(options, "workers", options.workers >= -1, "-1 or more")
-    require(options, "layer_decay", 0 < options.layer_decay <= 1, "from above 0 to 1")
+    for name in ("layer_decay", "backbone_lr"):
+        require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")
     require(options, "freeze", 0 <= options.freeze <= 4, "from 0 to 4")
 
 

@@ -121,6 +121,29 @@ def test_weight_decay_falls_on_the_same_parameters_with_a_layer_decay() -> None:
     assert decayed[0] == decayed[1] != set()
 
 
+@pytest.mark.parametrize("decay", ["matrices", "all", "not_norms"])
+def test_a_backbone_learns_at_its_share_of_the_rate_and_decays_as_before(decay: str) -> None:
+    model = nn.ModuleDict(
+        {part: nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)) for part in ("backbone", "head")}
+    )
+    common = {"decay": decay, "weight_decay": 0.05, "epochs": 4, "warmup": 1, "warmup_lr": 1e-5}
+    plain, slow = (
+        build_optimizer(model, TrainOptions(backbone_lr=share, **common), 8) for share in (1.0, 0.1)
+    )
+    for optimizer in (plain, slow):
+        set_rate = build_schedule(optimizer, TrainOptions(**common), 10)
+        set_rate(7)
+    groups = [
+        {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (plain, slow)
+    ]
+    for name, parameter in model.named_parameters():
+        before, after = (found[id(parameter)] for found in groups)
+        share = 0.1 if name.startswith("backbone.") else 1.0
+        assert after["lr"] == pytest.approx(before["lr"] * share, rel=1e-12)
+        assert after["weight_decay"] == before["weight_decay"]
+
+
 # Freezing
 
 

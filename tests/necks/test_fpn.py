@@ -66,3 +66,21 @@ def test_each_cell_sees_the_nearest_one_of_the_map_above() -> None:
 def test_fewer_maps_out_than_in_are_refused() -> None:
     with pytest.raises(ValueError, match="num_outs must be 2 or more, got 1"):
         FPN((4, 6), 8, num_outs=1, extra="pool")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 1)])
+def test_gradients_in_bfloat16_are_numbers_on_maps_of_one_column(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    neck = FPN((16,), 16, num_outs=2, extra="on_input").bfloat16()
+    x = torch.randn(2, 16, *size).bfloat16()
+    wanted = None
+    for _ in range(5):
+        for count in (2048, 2304, 4608):  # what memory may hold where gradients come to lie
+            torch.full((count,), 1e30)
+            torch.full((count,), 1e30, dtype=torch.bfloat16)
+        neck.zero_grad()
+        neck([x])[-1].sum().backward()
+        gradient = neck.fpn_convs[1].conv.weight.grad
+        wanted = gradient.clone() if wanted is None else wanted
+        assert torch.equal(gradient, wanted)
+        assert float(gradient.abs().max()) < 100

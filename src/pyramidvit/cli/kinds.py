@@ -30,7 +30,7 @@ for the embedded digits and light for anything else."""
 DETECTS = """Trains a detector on pictures with boxes and masks: COCO json, Pascal VOC XML or
 YOLO text (see docs/data.md); without --data on scenes of handwritten digits.
 
-recipes: light (the defaults below, for small data), 1x and 3x (COCO as published),
+recipes: light (the defaults below, for small data), 1x, 3x and 50ep (COCO as published),
 scenes; auto takes scenes for the embedded scenes and light for anything else."""
 SEGMENTS = """Trains a segmenter on pictures with a label for every pixel: folders of pictures
 and PNG maps, COCO or Pascal VOC (see docs/data.md); without --data on scenes of

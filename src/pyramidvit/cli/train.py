@@ -209,6 +209,8 @@ def describe_tuning(run: "Run") -> str:
     if options.layer_decay < 1:
         lowest = min(group["lr_scale"] for group in run.optimizer.param_groups)
         parts.append(f"layer decay {options.layer_decay} (down to {lowest:.2g} of the head's lr)")
+    if options.backbone_lr < 1:
+        parts.append(f"the backbone learns at {options.backbone_lr:g} of the rate")
     if getattr(options, "sampling", "") == "balanced":
         parts.append("classes drawn equally often")
     if getattr(options, "class_weights", "none") not in ("none", ()):

@@ -17,7 +17,8 @@ def build_optimizer(model: nn.Module, options: TrainOptions, batch_size: int) ->
 
     By default not for biases, other 1-D parameters, and what the model names. Parameters that need
     no gradient are left out. With a layer decay d, the rate of a layer is d ** (layers between it
-    and the head); the model's `group_matcher` says what a layer is.
+    and the head); the model's `group_matcher` says what a layer is. With a `backbone_lr`, what is
+    named backbone learns at that share of the rate.
     """
     without: set[str] = getattr(model, "no_weight_decay", set)()
     decay = options.weight_decay
@@ -29,6 +30,8 @@ def build_optimizer(model: nn.Module, options: TrainOptions, batch_size: int) ->
         groups = param_groups_layer_decay(
             model, decay, no_weight_decay_list=without, layer_decay=options.layer_decay
         )
+    if options.backbone_lr != 1:
+        groups = slowed(groups, model, options.backbone_lr)
     return AdamW(groups, lr=peak_rate(options, batch_size), fused=True)
 
 
@@ -39,6 +42,17 @@ def groups_by_name(model: nn.Module, decay: float, without: str) -> list[dict[st
     decayed = [p for name, p in named if not without or without not in name]
     groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def slowed(groups: list[dict[str, Any]], model: nn.Module, share: float) -> list[dict[str, Any]]:
+    """The same groups, but that the parameters of the backbone have groups of their own."""
+    own = {id(p) for name, p in model.named_parameters() if name.startswith("backbone.")}
+    parts = []
+    for group in groups:
+        for scale, within in ((1.0, False), (share, True)):
+            chosen = [p for p in group["params"] if (id(p) in own) is within]
+            parts.append({**group, "params": chosen, "lr_scale": scale})
+    return [part for part in parts if part["params"]]
 
 
 def peak_rate(options: TrainOptions, batch_size: int) -> float:

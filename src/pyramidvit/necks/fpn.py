@@ -9,7 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.conv import conv_layer
+from ..nn.conv import conv_layer, halving_conv
 
 Extra = Literal["pool", "on_input", "on_lateral", "on_output"]
 
@@ -43,7 +43,7 @@ class FPN(nn.Module):
         if extra != "pool":
             for i in range(self.num_extra):
                 source = in_channels[-1] if i == 0 and extra == "on_input" else dim
-                self.fpn_convs.append(conv_layer(source, dim, kernel=3, stride=2))
+                self.fpn_convs.append(halving_conv(source, dim))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)

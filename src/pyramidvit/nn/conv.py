@@ -7,10 +7,21 @@ import torch
 from torch import Tensor, nn
 
 
-def conv_layer(in_chans: int, dim: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A convolution under the name `conv`, padded so that stride 1 keeps the size."""
-    conv = nn.Conv2d(in_chans, dim, kernel, stride, padding=kernel // 2)
+def conv_layer(in_chans: int, dim: int, kernel: int) -> nn.Sequential:
+    """A convolution under the name `conv`, padded so that it keeps the size."""
+    conv = nn.Conv2d(in_chans, dim, kernel, padding=kernel // 2)
     return nn.Sequential(OrderedDict(conv=conv))
+
+
+def halving_conv(in_chans: int, dim: int) -> nn.Sequential:
+    """A 3x3 convolution of stride 2 under the name `conv`, padded by one cell.
+
+    The padding goes before it: of a map of one column, torch 2.15's own leaves parts of the
+    weights' gradient in bfloat16 on a CPU as they were in memory, which may be anything.
+    """
+    return nn.Sequential(
+        OrderedDict(border=nn.ZeroPad2d(1), conv=nn.Conv2d(in_chans, dim, 3, stride=2))
+    )
 
 
 def conv_tower(in_chans: int, dim: int, depth: int) -> nn.ModuleList:

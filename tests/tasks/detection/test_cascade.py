@@ -14,7 +14,7 @@ from pyramidvit.ops.regions import pool_regions
 from pyramidvit.tasks.detection.heads.cascade import (
     CascadeDetector,
     cascade_terms,
-    proposal_losses,
+    inner_proposal_losses,
 )
 from pyramidvit.tasks.detection.heads.rpn import propose
 from pyramidvit.tasks.detection.model import build_detector
@@ -25,6 +25,20 @@ TAGS = ("single.f32", "batch.f32")
 STAGE = 0  # whose mask maps were recorded
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 TERMS = {"classes": "loss_cls", "boxes": "loss_bbox", "masks": "loss_mask"}
+
+# Rounding of float32: batch normalisation sums over all cells of all regions, up to 2.3e-4 off what
+# was recorded where our float64 is 0.9e-4 off; and it grows on its way back through the backbone,
+# from 5e-5 in the pyramid to 5.6e-4 in the first block. (There float64 tells no more: other anchors
+# tie in it, so that it learns something else.)
+UNCERTAIN = {
+    "roi_head.bbox_head.?.shared_convs.?.bn.*": 2.5e-4,
+    "backbone.patch_embed[23].*": 1.5e-4,
+    "backbone.block[34].*": 2.5e-4,
+    "backbone.norm1.bias": 2.5e-4,
+    "backbone.block2.*": 4e-4,
+    "backbone.patch_embed1.*": 4e-4,
+    "backbone.block1.*": 6e-4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +169,9 @@ def test_losses_and_gradients_equal_the_reference(
     with torch.set_grad_enabled(mode == "train"):
         model.train(mode == "train")  # batch normalisation by the batch's or by kept statistics
         outputs = model(batch.images, **network_inputs(batch, learn=True))
-        levels = proposal_losses(outputs.stages[0].proposals, truths, batch.sizes, samples=ALL)
+        levels = inner_proposal_losses(
+            outputs.stages[0].proposals, truths, batch.sizes, samples=ALL
+        )
         terms = cascade_terms(outputs, batch)
 
     recorded = golden.records[f"loss_{mode}.f32"]
@@ -174,10 +190,5 @@ def test_losses_and_gradients_equal_the_reference(
     )
     if mode == "train":
         total = torch.stack([*(term for level in levels for term in level), *staged.values()]).sum()
-        # In float32 a parameter's norm is uncertain: those recorded are up to 3.4e-4 off those in
-        # float64, ours up to 6.7e-4; the norm of all together is 1e-5 off at most.
-        golden.check_gradients(model, total, "f32", 1e-3)
-        norms = [p.grad.double().norm() for p in model.parameters() if p.grad is not None]
-        recorded_norm = golden.records["grad_norm_total.f32"]
-        assert torch.stack(norms).norm().item() == pytest.approx(recorded_norm, rel=tolerance)
+        golden.check_gradients(model, total, "f32", uncertain=UNCERTAIN)
         model.zero_grad()

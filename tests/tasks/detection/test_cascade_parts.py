@@ -13,11 +13,11 @@ from pyramidvit.tasks.detection.heads.cascade import (
     CascadeOutputs,
     ConvBoxHead,
     build_cascade_mask_rcnn,
+    inner_proposal_losses,
     mean_logits,
     move_regions,
-    proposal_losses,
-    sample_stage,
 )
+from pyramidvit.tasks.detection.heads.roi import sample_regions
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.outputs import (
     Decoding,
@@ -148,7 +148,8 @@ def test_a_stage_takes_objects_by_its_own_overlap_and_knows_their_own_boxes(
     images = torch.ones(len(shares), dtype=torch.int64)
     nothing = Truth(NONE, torch.zeros(0, dtype=torch.int64))
 
-    regions, own = sample_stage(boxes, images, (nothing, truth), overlap, 10**6)
+    regions = sample_regions(boxes, images, (nothing, truth), count=10**6, overlap=overlap)
+    own = regions.own
     assert set(regions.images.tolist()) == {1}
     assert regions.boxes[own].tolist() == truth.boxes.tolist()
     assert regions.matches[own].tolist() == [0, 1]
@@ -160,9 +161,9 @@ def test_a_quarter_of_a_sample_are_objects_at_most() -> None:
     truth = Truth(BOX.repeat(30, 1), torch.zeros(30, dtype=torch.int64))
     boxes = torch.tensor([[25.0, 25, 30, 30]]).repeat(100, 1)
     images = torch.zeros(100, dtype=torch.int64)
-    regions, own = sample_stage(boxes, images, (truth,), 0.5, 20)
+    regions = sample_regions(boxes, images, (truth,), count=20)
     assert int((regions.matches >= 0).sum()) == 5
-    assert int(own.sum()) == 5
+    assert int(regions.own.sum()) == 5
     assert len(regions.boxes) == 20
 
 
@@ -197,7 +198,7 @@ def test_anchors_across_the_border_are_not_learnt() -> None:
     deltas = torch.zeros(1, 4, 4)
     outputs = DenseOutputs((torch.zeros(1, 4, 1),), (deltas,), (anchors,))
     truth = Truth(torch.tensor([[0.0, 0, 16, 17]]), torch.tensor([2]))
-    ((classes, boxes),) = proposal_losses(outputs, [truth], [(32, 40)])
+    ((classes, boxes),) = inner_proposal_losses(outputs, [truth], [(32, 40)])
     # Two anchors lie within: the second is the object's, the last is background.
     assert float(classes) == pytest.approx(torch.tensor(2.0).log().item())
     shift, scale = 0.5 / 16, torch.tensor(17 / 16).log().item()

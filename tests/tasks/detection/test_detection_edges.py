@@ -20,7 +20,8 @@ from pyramidvit.structures import (
 )
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.metrics import DetectionMetrics
-from pyramidvit.tasks.detection.outputs import network_inputs
+from pyramidvit.tasks.detection.outputs import Decoding, network_inputs
+from pyramidvit.tasks.detection.postprocess import postprocess
 from pyramidvit.tasks.detection.table import HEADS as BUILDERS
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 
@@ -48,12 +49,20 @@ def batch_of(*targets: tuple[DetectionTarget, tuple[int, int]]) -> Batch[Detecti
     return collate(samples, divisor=32)
 
 
-def terms_of(head: str, batch: Batch[DetectionTarget]) -> tuple[dict[str, Tensor], torch.nn.Module]:
+def light(head: str, **numbers: Any) -> torch.nn.Module:
+    """A narrow detector of three classes, at its first weights."""
     torch.manual_seed(0)
-    numbers: dict[str, Any] = {"width": 16} | (
-        {"hidden": 16} if "rcnn" in head or head == "detr" else {}
+    narrow = {"width": 16} | ({"hidden": 16} if "rcnn" in head or head == "detr" else {})
+    model: torch.nn.Module = create_model(
+        head, backbone="pvt_v2_b0", num_classes=3, **narrow, **numbers
     )
-    model = create_model(head, backbone="pvt_v2_b0", num_classes=3, **numbers).train()
+    return model
+
+
+def terms_of(
+    head: str, batch: Batch[DetectionTarget], **numbers: Any
+) -> tuple[dict[str, Tensor], torch.nn.Module]:
+    model = light(head, **numbers).train()
     return loss(model(batch.images, **network_inputs(batch, learn=True)), batch), model
 
 
@@ -100,6 +109,50 @@ def test_nothing_to_find_costs_no_boxes_and_no_masks(case: str) -> None:
     ):
         terms, _ = terms_of(head, CASES[case]())
         assert {name for name, term in terms.items() if not term.item()} == names
+
+
+@pytest.mark.parametrize("head", BUILDERS)
+@pytest.mark.parametrize("case", CASES)
+def test_answers_lie_in_their_image_whatever_is_in_it(head: str, case: str) -> None:
+    """As in the reference, boxes of Sparse R-CNN may reach beyond."""
+    batch = CASES[case]()
+    decoding = Decoding(score_threshold=0.0, nms_threshold=0.9, max_detections=5)
+    model = light(head, decoding=decoding).eval()
+    with torch.no_grad():
+        outputs = model(batch.images, **network_inputs(batch, learn=False))
+    found = postprocess(outputs, batch, decoding)
+    assert len(found) == len(batch.sizes)
+    for prediction, (height, width) in zip(found, batch.sizes, strict=True):
+        assert len(prediction.boxes) <= 5
+        assert bool(prediction.scores.isfinite().all())
+        limits = torch.tensor([width, height, width, height]) + 1e-3
+        inside = (prediction.boxes >= 0) & (prediction.boxes <= limits)
+        assert bool(inside.all() if head != "sparse_rcnn" else prediction.boxes.isfinite().all())
+        assert prediction.masks is None or prediction.masks.size == (height, width)
+
+
+QUERIES = {"detr": {"queries": 3}, "sparse_rcnn": {"proposals": 3}}
+
+
+@pytest.mark.parametrize("head", QUERIES)
+def test_of_ten_objects_three_queries_learn_and_find_three(head: str) -> None:
+    size = (64, 96)  # of a single token all of DETR's queries would read the same
+    batch = batch_of((truth(thousand()[:10], size=size), size), (empty(size), size))
+    terms, model = terms_of(head, batch, **QUERIES[head])
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(bool(term.isfinite()) for term in terms.values())
+    for name, parameter in model.named_parameters():
+        assert bool(parameter.grad.isfinite().all()), name
+    assert terms["boxes"] > 0
+
+    model.eval()
+    with torch.no_grad():
+        outputs = model(batch.images, **network_inputs(batch, learn=False))
+    decoding = Decoding(score_threshold=0.0, nms_threshold=1.0, max_detections=100)
+    for prediction in postprocess(outputs, batch, decoding):
+        # A query of DETR has one answer, a box of Sparse R-CNN one for each class.
+        assert len(prediction.boxes) == (3 if head == "detr" else 9)
+        assert len(prediction.boxes.unique(dim=0)) == 3
 
 
 def scores_of(answers: list[tuple[int, float]]) -> DetectionMetrics:

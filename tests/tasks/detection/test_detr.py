@@ -15,6 +15,18 @@ from pyramidvit.tasks.detection.postprocess import postprocess
 
 TAGS = ("single.f32", "batch.f64")
 
+# The recording's own rounding: in float64 our norms are as far off it, and in float32 within 2e-5
+# of those in float64 (queries: 9e-5). It grows from 1e-7 in the heads to 1.4e-4 in early blocks,
+# most in sums over all tokens. The first layer's queries know nothing yet, so that the gradient of
+# their attention to each other is 0, which was recorded as 7e-7.
+UNCERTAIN = {
+    "bbox_head.query_embedding.weight": 3e-4,
+    "bbox_head.transformer.decoder.layers.0.attentions.0.attn.in_proj_weight": 2.0,
+    "backbone.patch_embed1.norm.bias": 1.5e-4,
+    "backbone.block1.*": 1.5e-4,
+    "backbone.block2.*.bias": 1.2e-4,
+}
+
 
 @pytest.fixture(scope="module")
 def golden(golden_dir: Path) -> DenseGolden:
@@ -79,6 +91,4 @@ def test_losses_and_gradients_equal_the_reference(
         layers = [recorded[f"{prefix}loss_{term}"] for prefix in prefixes]
         assert terms[name].item() == pytest.approx(sum(layers), **near)
     if f"grad_norm.{precision}" in golden.records:
-        # The recorded norms are themselves up to 1.3e-4 off those in float64. The
-        # first layer's queries start at 0, so that the gradient of their attention is 0.
-        golden.check_gradients(model, total, precision, 1.5e-4, noise=1e-6)
+        golden.check_gradients(model, total, precision, uncertain=UNCERTAIN)

@@ -20,6 +20,18 @@ from pyramidvit.tasks.detection.postprocess import postprocess
 TAGS = ("single.f32", "batch.f32", "batch.f64")
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 
+# Rounding grows from 1e-8 in the heads to 1e-4 in the first blocks, where two norms are 1.0e-4 and
+# 1.3e-4 off the recorded ones, and eleven 8e-5 to 9.4e-5, which other machines may round otherwise.
+UNCERTAIN = {
+    f"backbone.{name}": 1.5e-4
+    for name in (
+        *("norm1.weight", "patch_embed2.norm.weight", "block1.0.norm1.weight"),
+        *("block1.0.attn.q.bias", "block1.1.attn.kv.bias", "block1.1.norm2.*"),
+        *("block2.0.norm2.*", "block2.1.attn.kv.bias", "block2.1.attn.sr.bias"),
+        *("block2.1.attn.norm.bias", "block2.1.norm2.bias"),
+    )
+}
+
 
 @pytest.fixture(scope="module")
 def golden(golden_dir: Path) -> DenseGolden:
@@ -158,5 +170,4 @@ def test_losses_and_gradients_equal_the_reference(
         {name: recorded[name] for name in names.values()}, rel=tolerance
     )
     if precision == "f32":
-        # The recorded norms are themselves up to 1.4e-4 off those in float64; ours 0.8e-4.
-        golden.check_gradients(model, total, precision, 1.5e-4)
+        golden.check_gradients(model, total, precision, uncertain=UNCERTAIN)

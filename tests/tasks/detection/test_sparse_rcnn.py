@@ -19,6 +19,19 @@ from pyramidvit.tasks.detection.postprocess import postprocess
 
 TAGS = ("single.f32", "batch.f32")
 
+# Rounding moves the boxes of the last stages by up to 0.016 pixels (see below), and so what they
+# read. Ours and the recorded norms are each as far from those in float64: in the backbone up to
+# 6.5e-4 and 1.1e-3, in what norms the regions inside a stage, a sum of 29,400 rows that cancel, up
+# to 3.6e-4 and 4.5e-4.
+UNCERTAIN = {
+    "backbone.*": 1.2e-3,
+    "neck.lateral_convs.*": 2e-4,
+    "roi_head.bbox_head.?.instance_interactive_conv.norm_in.*": 4.5e-4,
+    "roi_head.bbox_head.?.instance_interactive_conv.fc_norm.weight": 1.5e-4,
+    "roi_head.bbox_head.5.instance_interactive_conv_norm.weight": 1.5e-4,
+    "roi_head.bbox_head.0.attention_norm.weight": 2e-4,
+}
+
 
 @pytest.fixture(scope="module")
 def golden(golden_dir: Path) -> DenseGolden:
@@ -108,5 +121,4 @@ def test_losses_and_gradients_equal_the_reference(golden: DenseGolden, model: Sp
     for name, term in zip(terms, ("cls", "bbox", "iou"), strict=True):
         stages = [recorded[f"stage{i}_loss_{term}"] for i in range(6)]
         assert terms[name].item() == pytest.approx(sum(stages), **near)
-    # The recorded norms are themselves up to 1.1e-3 off those in float64.
-    golden.check_gradients(model, total, "f32", 1.2e-3)
+    golden.check_gradients(model, total, "f32", uncertain=UNCERTAIN)

@@ -126,6 +126,7 @@ def check_options(options: ClassificationOptions) -> None:
         UserError: Naming the option, what it must be and what it is.
     """
     check_train_options(options)
+    require(options, "backbone_lr", options.backbone_lr == 1, "1 for a classifier: see layer_decay")
     require(options, "image_size", options.image_size >= 32, "32 or more")
     for name in ("crop_share", "min_area"):
         require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")

@@ -1,6 +1,7 @@
 """What RetinaNet, Faster and Mask R-CNN are to learn, and how far they are from it.
 
-Reference: mmdetection 2.13. Crowds are passed over.
+Other detectors learn the same but for what is named by keywords. Reference: mmdetection 2.13.
+Crowds are passed over.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ from .heads.roi import STDS, labels_of
 from .outputs import DenseOutputs, RegionOutputs, Regions, Sizes, Truth, truths_of
 
 LevelLosses = list[tuple[Tensor, Tensor]]  # for each level (classes, boxes), both scalar
+PairLoss = Callable[[Tensor, Tensor], Tensor]  # of rows with rows, to their sum
+Within = Callable[[Tensor, tuple[int, int]], Tensor]  # anchors [N], image (H, W) to bool [N]
+RegionLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # corrections, regions, boxes to their sum
 
 
 def retinanet_terms(outputs: DenseOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
@@ -73,17 +77,31 @@ def retinanet_losses(outputs: DenseOutputs, truths: Sequence[Truth], sizes: Size
 
 
 def proposal_losses(
-    outputs: DenseOutputs, truths: Sequence[Truth], sizes: Sizes, *, samples: int = 256
+    outputs: DenseOutputs,
+    truths: Sequence[Truth],
+    sizes: Sizes,
+    *,
+    samples: int = 256,
+    within: Within = inside_padded,
+    box_loss: PairLoss = l1_loss,
 ) -> LevelLosses:
-    """Cross entropy of objectness and L1 of the corrections, over the number of sampled anchors.
+    """Cross entropy of objectness and loss of the corrections, over the number of sampled anchors.
 
     Objects take anchors with IoU from 0.7 on, and the best they have from 0.3 on; below 0.3 is
-    background. `samples` anchors an image are drawn, half of them objects at most.
+    background.
+
+    Args:
+        outputs: Of an `RPNHead`.
+        truths: One an image.
+        sizes: (H, W) of each image.
+        samples: Anchors an image that are drawn, half of them objects at most.
+        within: Which anchors are learnt at all.
+        box_loss: Of corrections, L1 by default.
     """
     anchors = torch.cat(outputs.anchors)
     images, divisor = [], 0
     for truth, size in zip(truths, sizes, strict=True):
-        matches = match_anchors(anchors, truth, size, (0.7, 0.3, 0.3))
+        matches = match_anchors(anchors, truth, size, (0.7, 0.3, 0.3), within)
         objects, background = sample_matches(matches, samples, share=0.5)
         divisor += max(1, len(objects)) + max(1, len(background))
         drawn = torch.full_like(matches, IGNORED)
@@ -91,11 +109,18 @@ def proposal_losses(
         drawn[objects] = matches[objects]
         images.append(targets_of(drawn, truth))
     targets = AnchorTargets(*map(torch.stack, zip(*images, strict=True)))
-    return dense_losses(outputs, targets, objectness_loss, divisor)
+    return dense_losses(outputs, targets, objectness_loss, divisor, box_loss)
 
 
-def region_losses(outputs: RegionOutputs, truths: Sequence[Truth]) -> dict[str, Tensor]:
-    """Cross entropy of the classes and L1 of the corrections, over the number of regions."""
+def correction_loss(deltas: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+    """L1 of corrections [p, 4] of regions [p, 4] with those that lead to boxes [p, 4]."""
+    return l1_loss(deltas, encode_boxes(boxes, regions, STDS))
+
+
+def region_losses(
+    outputs: RegionOutputs, truths: Sequence[Truth], box_loss: RegionLoss = correction_loss
+) -> dict[str, Tensor]:
+    """Cross entropy of the classes and loss of the boxes, over the number of regions."""
     regions = outputs.regions
     objects = regions.matches != BACKGROUND
     owned, boxes = labels_of(regions, truths)
@@ -104,10 +129,8 @@ def region_losses(outputs: RegionOutputs, truths: Sequence[Truth]) -> dict[str, 
 
     divisor = max(1, len(labels))
     classes = F.cross_entropy(outputs.logits, labels, reduction="sum") / divisor
-    around = regions.boxes[objects]
-    wanted = encode_boxes(boxes, around, STDS)
-    corrections = l1_loss(outputs.deltas[objects, owned], wanted) / divisor
-    return {"classes": classes, "boxes": corrections}
+    corrections = box_loss(outputs.deltas[objects, owned], regions.boxes[objects], boxes)
+    return {"classes": classes, "boxes": corrections / divisor}
 
 
 def mask_losses(outputs: RegionOutputs, targets: Sequence[DetectionTarget]) -> dict[str, Tensor]:
@@ -137,16 +160,20 @@ def object_masks(regions: Regions, image: int, target: DetectionTarget, side: in
 
 
 def match_anchors(
-    anchors: Tensor, truth: Truth, size: tuple[int, int], limits: tuple[float, float, float]
+    anchors: Tensor,
+    truth: Truth,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+    within: Within = inside_padded,
 ) -> Tensor:
-    """Matches of anchors [N] as `match_boxes` has them; beyond the image they are ignored.
+    """Matches of anchors [N] as `match_boxes` has them; those not within are ignored.
 
     Args:
         limits: IoU from which on an anchor is an object's, below which it is background, and from
             which on an object takes the best that it has.
     """
     foreground, background, low_quality = limits
-    inside = inside_padded(anchors, size)
+    inside = within(anchors, size)
     matches = torch.full((len(anchors),), IGNORED, device=anchors.device)
     matches[inside] = match_boxes(
         anchors[inside],
@@ -170,10 +197,11 @@ def targets_of(matches: Tensor, truth: Truth) -> AnchorTargets:
 def dense_losses(
     outputs: DenseOutputs,
     targets: AnchorTargets,
-    class_loss: Callable[[Tensor, Tensor], Tensor],
+    class_loss: PairLoss,
     divisor: Tensor | int,
+    box_loss: PairLoss = l1_loss,
 ) -> LevelLosses:
-    """The class loss of what is not ignored and L1 of objects' corrections, over `divisor`."""
+    """The class loss of what is not ignored and that of objects' corrections, over `divisor`."""
     counts = [len(anchors) for anchors in outputs.anchors]
     labels, boxes = (torch.split(column, counts, dim=1) for column in targets)
     levels = []
@@ -184,6 +212,6 @@ def dense_losses(
         objects = labels[level] >= 0
         around = anchors.expand(len(objects), -1, -1)[objects]  # [p, 4]
         wanted = encode_boxes(boxes[level][objects], around)
-        corrections = l1_loss(outputs.deltas[level][objects], wanted)
+        corrections = box_loss(outputs.deltas[level][objects], wanted)
         levels.append((classes / divisor, corrections / divisor))
     return levels

@@ -133,6 +133,24 @@ RECIPES: dict[str, dict[str, Any]] = {
     # As published; learning rate and batch size differ by model: see `recipe_changes`.
     "1x": PUBLISHED_1X,
     "3x": {**PUBLISHED_1X, "epochs": 36, "lr_drops": (27, 33), "num_scales": 11},
+    "50ep": {
+        **PUBLISHED_1X,
+        "epochs": 50,
+        "lr_drops": (33,),
+        "warmup_updates": 0,
+        "min_scale": 0.8,
+        "num_scales": 6,
+    },
+}
+
+# Detectors with queries diverge at the others' rates, and want small steps for long.
+LIGHT = {
+    "sparse_rcnn": {"lr": 2e-4},
+    "detr": {"epochs": 150, "lr": 2e-4, "clip_grad": 0.1},
+}
+SCENES = {
+    "sparse_rcnn": {"lr": 5e-4},
+    "detr": {"lr": 5e-4, "clip_grad": 0.1},
 }
 
 SCENES_ANCHORS = {
@@ -144,17 +162,38 @@ SCENES_ANCHORS = {
     "gfl": 4.0,
 }
 
-# Written out where published recipes are; other detectors have numbers of their own.
-BASELINES = ("retinanet", "faster_rcnn", "mask_rcnn")
-BASELINE_NUMBERS = {
+# What the networks take anyway, written out, and how the detectors with queries are trained.
+REGION_NUMBERS = {
     "proposals": 1000,
     "score_threshold": 0.05,
     "nms_threshold": 0.5,
     "max_detections": 100,
 }
+NEAREST_NUMBERS = {"score_threshold": 0.05, "nms_threshold": 0.6, "max_detections": 100}
+QUERY_NUMBERS = {
+    "hidden": 2048,
+    "weight_decay": 1e-4,
+    "decay": "all",
+    "score_threshold": 0.0,
+    "nms_threshold": 1.0,
+}
+NUMBERS: dict[str, dict[str, Any]] = {
+    "retinanet": REGION_NUMBERS,
+    "faster_rcnn": REGION_NUMBERS,
+    "mask_rcnn": REGION_NUMBERS,
+    "cascade_mask_rcnn": REGION_NUMBERS,
+    "atss": NEAREST_NUMBERS,
+    "gfl": NEAREST_NUMBERS,
+    "sparse_rcnn": {**QUERY_NUMBERS, "proposals": 300, "max_detections": 300, "clip_grad": 1.0},
+    "detr": {**QUERY_NUMBERS, "max_detections": 100, "clip_grad": 0.1, "backbone_lr": 0.1},
+}
+
+# Learning rates with 16 images an update, where not 1e-4.
+RATES = {"faster_rcnn": 2e-4, "mask_rcnn": 2e-4, "sparse_rcnn": 2.5e-5}
 
 # Trained with one image on each of 8 GPUs and a learning rate smaller by 1.4, for want of memory.
 SMALL_BATCH = {
+    "sparse_rcnn": ("pvt_v2_b2", "pvt_v2_b3", "pvt_v2_b4", "pvt_v2_b5"),
     "retinanet": ("pvt_v2_b4", "pvt_v2_b5"),
     "faster_rcnn": ("pvt_large", "pvt_v2_b4", "pvt_v2_b5"),
     "mask_rcnn": ("pvt_large", "pvt_v2_b4", "pvt_v2_b5"),
@@ -171,18 +210,20 @@ def recipe_changes(recipe: str, model: str, backbone: str) -> dict[str, Any]:
         raise UserError(f"unknown model {model}; nearest: {nearest(model, DETECTORS)}")
     changes = dict(RECIPES[recipe])
     if recipe == "scenes":
-        return {**changes, "anchor_scale": SCENES_ANCHORS.get(model, 0.0)}
+        return {
+            **changes,
+            "anchor_scale": SCENES_ANCHORS.get(model, 0.0),
+            **SCENES.get(model, {}),
+        }
     if recipe == "light":
-        return changes
+        return {**changes, **LIGHT.get(model, {})}
     if recipe == "3x":
         changes |= changes_3x(backbone)
-    if model in BASELINES:
-        changes |= BASELINE_NUMBERS
-    return changes | published_rate(recipe, model, backbone)
+    return changes | NUMBERS[model] | published_rate(recipe, model, backbone)
 
 
 def changes_3x(backbone: str) -> dict[str, Any]:
-    """The augmentation and the decay of the long schedule.
+    """The augmentation and the decay of the long schedule; queries are decayed as in the short one.
 
     PVT v2 has the configurations of the reference code (short sides 480 to 800, crops); of PVT v1
     only the paper tells (640 to 800), and all else is as in its short schedule.
@@ -194,9 +235,8 @@ def changes_3x(backbone: str) -> dict[str, Any]:
 
 def published_rate(recipe: str, model: str, backbone: str) -> dict[str, Any]:
     """Batch size and learning rate, whose warm-up starts at a thousandth."""
-    base = 1e-4 if model == "retinanet" else 2e-4
-    batch = 16
-    if recipe == "3x" and backbone.startswith("pvt_v2"):
+    base, batch = RATES.get(model, 1e-4), 16
+    if recipe == "3x" and backbone.startswith("pvt_v2") and model != "sparse_rcnn":
         base = 1e-4
     elif backbone in SMALL_BATCH.get(model, ()):
         base, batch = round(base / 1.4, 9), 8

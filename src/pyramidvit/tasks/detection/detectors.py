@@ -126,9 +126,13 @@ class TwoStageDetector(nn.Module):
         sizes: Sizes,
         targets: Sequence[Truth],
     ) -> RegionOutputs:
-        proposals = propose(dense, sizes, candidates=2 * self.candidates, most=self.proposals)
+        found = propose(dense, sizes, candidates=2 * self.candidates, most=self.proposals)
         regions = sample_regions(
-            proposals, targets, count=self.region_samples, low_quality=self.low_quality
+            found.boxes,
+            found.images,
+            targets,
+            count=self.region_samples,
+            low_quality=self.low_quality,
         )
         logits, deltas = self.roi_head(maps, regions.boxes, regions.images)
         labels, _ = labels_of(regions, targets)

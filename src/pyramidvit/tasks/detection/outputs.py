@@ -95,6 +95,7 @@ class Regions(NamedTuple):
     boxes: Tensor  # [R, 4], pixels of the network's images
     images: Tensor  # int64 [R], which image of the batch
     matches: Tensor  # int64 [R], the number of the object in its image's truth, or BACKGROUND
+    own: Tensor  # bool [R], which are the object's own box and not a proposal
 
 
 class RegionOutputs(NamedTuple):

@@ -23,6 +23,7 @@ from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
 from ..dense_decoding import CANDIDATES
 from ..detectors import SingleStageDetector
+from ..divisors import mean_of_processes
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -155,7 +156,7 @@ def atss_terms(outputs: ATSSOutputs, batch: Batch[DetectionTarget]) -> dict[str,
     entropy = F.binary_cross_entropy_with_logits(centerness[objects], central, reduction="sum")
     return {
         "classes": focal_loss(logits[used], targets.labels[used]) / count,
-        "boxes": BOX_WEIGHT * overlap.sum() / central.sum().clamp(min=1),
+        "boxes": BOX_WEIGHT * overlap.sum() / mean_of_processes(central.sum()).clamp(min=1),
         "centerness": entropy / count,
     }
 
@@ -176,8 +177,11 @@ def nearest_targets(
 
 
 def count_objects(objects: Tensor) -> Tensor:
-    """The number of objects' anchors, bool [B, N], each image counting for one at least."""
-    return objects.sum(dim=1).clamp(min=1).sum()
+    """The number of objects' anchors, bool [B, N], each image counting for one at least.
+
+    Of several processes it is their mean.
+    """
+    return mean_of_processes(objects.sum(dim=1).clamp(min=1).sum())
 
 
 def centerness_of(points: Tensor, boxes: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ convolutions with batch normalisation, a box for each class, boxes learnt by the
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,26 +15,18 @@ from torch import Tensor, nn
 
 from ....necks.fpn import FPN
 from ....ops.anchors import inside_image
-from ....ops.boxes import decode_boxes, encode_boxes
-from ....ops.losses import giou_loss, objectness_loss, smooth_l1_loss
-from ....ops.matching import BACKGROUND, IGNORED, match_boxes, sample_matches
+from ....ops.boxes import decode_boxes
+from ....ops.losses import giou_loss, smooth_l1_loss
+from ....ops.matching import BACKGROUND
 from ....ops.regions import pool_regions
 from ....structures import Batch, DetectionTarget
-from ..baseline_losses import (
-    AnchorTargets,
-    LevelLosses,
-    mask_losses,
-    match_anchors,
-    summed,
-    targets_of,
-)
+from ..baseline_losses import mask_losses, proposal_losses, region_losses, summed
 from ..outputs import (
     PUBLISHED,
     Decoding,
     DenseOutputs,
     RegionDetections,
     RegionOutputs,
-    Regions,
     Sizes,
     Truth,
     at_least_float32,
@@ -45,10 +38,9 @@ from .roi import (
     BOX_SIDE,
     MASK_SIDE,
     MASKS_AT_ONCE,
-    OBJECT_SHARE,
-    STDS,
     detect_regions,
     labels_of,
+    sample_regions,
 )
 from .rpn import RPNHead, propose
 
@@ -224,10 +216,8 @@ class CascadeDetector(nn.Module):
             labels = logits[:, :-1].argmax(dim=1)
             boxes = move_regions(regions.boxes, regions.images, deltas, labels, stage.stds, sizes)
             moved = regions._replace(boxes=boxes)
-        # Corrections by this stage's divisors, in terms of those that `detect_regions` knows.
-        units = deltas.new_tensor(STAGES[-1].stds) / deltas.new_tensor(STDS)
-        mean = torch.stack(said).mean(dim=0)
-        found = detect_regions(mean, deltas * units, regions, sizes, self.decoding)
+        mean, stds = torch.stack(said).mean(dim=0), STAGES[-1].stds
+        found = detect_regions(mean, deltas, regions, sizes, self.decoding, stds=stds)
         masks = self.roi_head.forward_masks(
             range(len(STAGES)), maps, found.boxes, found.images, found.labels
         )
@@ -243,7 +233,9 @@ class CascadeDetector(nn.Module):
         found = propose(dense, sizes, candidates=2 * self.candidates, most=2 * self.proposals)
         boxes, images, said = found.boxes, found.images, []
         for number, stage in enumerate(STAGES):
-            regions, own = sample_stage(boxes, images, targets, stage.overlap, self.region_samples)
+            regions = sample_regions(
+                boxes, images, targets, count=self.region_samples, overlap=stage.overlap
+            )
             logits, deltas = self.roi_head(number, maps, regions.boxes, regions.images)
             objects = regions.matches != BACKGROUND
             owned, _ = labels_of(regions, targets)
@@ -255,7 +247,7 @@ class CascadeDetector(nn.Module):
             labels = logits[:, :-1].argmax(dim=1)
             labels[objects] = owned
             boxes = move_regions(regions.boxes, regions.images, deltas, labels, stage.stds, sizes)
-            boxes, images = boxes[~own], regions.images[~own]
+            boxes, images = boxes[~regions.own], regions.images[~regions.own]
         return CascadeOutputs(tuple(said))
 
 
@@ -327,30 +319,6 @@ def mean_logits(logits: Tensor) -> Tensor:
     return yes - no
 
 
-def sample_stage(
-    boxes: Tensor, images: Tensor, truths: Sequence[Truth], overlap: float, count: int
-) -> tuple[Regions, Tensor]:
-    """Draws at most `count` regions an image to learn from, a quarter of them objects at most.
-
-    The objects' own boxes are drawn from too. A region is an object from an IoU of `overlap` on.
-
-    Returns:
-        (the regions, bool [R] which of them are an object's own box, which no stage is to move).
-    """
-    parts = []
-    for image, truth in enumerate(truths):
-        found = boxes[images == image]
-        own = truth.boxes.to(boxes)
-        matches = match_boxes(found, own, foreground=overlap, background=overlap)
-        numbers = torch.arange(len(own), device=boxes.device)
-        found, matches = torch.cat((own, found)), torch.cat((numbers, matches))
-        rows = torch.cat(sample_matches(matches, count, OBJECT_SHARE))
-        place = torch.full_like(rows, image)
-        parts.append((found[rows], place, matches[rows], rows < len(own)))
-    *regions, is_own = map(torch.cat, zip(*parts, strict=True))
-    return Regions(*regions), is_own
-
-
 def cascade_terms(outputs: CascadeOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:
     """The loss terms of a cascade: two of the proposals, and three of each stage, weighted.
 
@@ -358,61 +326,22 @@ def cascade_terms(outputs: CascadeOutputs, batch: Batch[DetectionTarget]) -> dic
         UserError: An image's objects have no masks.
     """
     truths = truths_of(batch.targets)
-    levels = proposal_losses(outputs.stages[0].proposals, truths, batch.sizes)
+    levels = inner_proposal_losses(outputs.stages[0].proposals, truths, batch.sizes)
     terms = summed(levels, "proposal_classes", "proposal_boxes")
     for number, (stage, said) in enumerate(zip(STAGES, outputs.stages, strict=True), start=1):
-        own = {**stage_losses(said, truths, stage), **mask_losses(said, batch.targets)}
+        box_loss = partial(overlap_loss, stage=stage)
+        own = {**region_losses(said, truths, box_loss), **mask_losses(said, batch.targets)}
         terms |= {f"stage{number}_{name}": stage.weight * term for name, term in own.items()}
     return terms
 
 
-def stage_losses(said: RegionOutputs, truths: Sequence[Truth], stage: Stage) -> dict[str, Tensor]:
-    """Cross entropy of the classes and GIoU of the corrected boxes, over the number of regions."""
-    regions = said.regions
-    objects = regions.matches != BACKGROUND
-    owned, boxes = labels_of(regions, truths)
-    labels = torch.full_like(regions.matches, said.logits.shape[1] - 1)  # background
-    labels[objects] = owned
-
-    divisor = max(1, len(labels))
-    classes = F.cross_entropy(said.logits, labels, reduction="sum") / divisor
-    found = decode_boxes(said.deltas[objects, owned], regions.boxes[objects], stage.stds)
-    return {"classes": classes, "boxes": BOX_WEIGHT * giou_loss(found, boxes.to(found)) / divisor}
+def overlap_loss(deltas: Tensor, regions: Tensor, boxes: Tensor, *, stage: Stage) -> Tensor:
+    """GIoU of regions [p, 4], as a stage's corrections [p, 4] move them, with boxes [p, 4]."""
+    found = decode_boxes(deltas, regions, stage.stds)
+    return BOX_WEIGHT * giou_loss(found, boxes.to(found))
 
 
-def proposal_losses(
-    outputs: DenseOutputs, truths: Sequence[Truth], sizes: Sizes, *, samples: int = 256
-) -> LevelLosses:
-    """As Faster R-CNN's, but that anchors across a border are ignored and boxes are of smooth L1.
-
-    One pair for each level, over the number of sampled anchors.
-    """
-    anchors = torch.cat(outputs.anchors)
-    images, divisor = [], 0
-    for truth, size in zip(truths, sizes, strict=True):
-        inside = inside_image(anchors, size)
-        matches = torch.full((len(anchors),), IGNORED, device=anchors.device)
-        matches[inside] = match_anchors(anchors[inside], truth, size, (0.7, 0.3, 0.3))
-        objects, background = sample_matches(matches, samples, share=0.5)
-        divisor += max(1, len(objects)) + max(1, len(background))
-        drawn = torch.full_like(matches, IGNORED)
-        drawn[background] = BACKGROUND
-        drawn[objects] = matches[objects]
-        images.append(targets_of(drawn, truth))
-    targets = AnchorTargets(*map(torch.stack, zip(*images, strict=True)))
-    return smooth_losses(outputs, targets, divisor)
-
-
-def smooth_losses(outputs: DenseOutputs, targets: AnchorTargets, divisor: int) -> LevelLosses:
-    """The terms of each level for what its anchors are to learn."""
-    counts = [len(anchors) for anchors in outputs.anchors]
-    labels, boxes = (torch.split(column, counts, dim=1) for column in targets)
-    levels = []
-    for level, anchors in enumerate(outputs.anchors):
-        used, objects = labels[level] != IGNORED, labels[level] >= 0  # [B, N_l]
-        classes = objectness_loss(outputs.logits[level][used], labels[level][used])
-        around = anchors.expand(len(objects), -1, -1)[objects]  # [p, 4]
-        wanted = encode_boxes(boxes[level][objects], around)
-        corrections = smooth_l1_loss(outputs.deltas[level][objects], wanted, BETA)
-        levels.append((classes / divisor, corrections / divisor))
-    return levels
+# As Faster R-CNN's, but that anchors across a border are ignored and corrections are of smooth L1.
+inner_proposal_losses = partial(
+    proposal_losses, within=inside_image, box_loss=partial(smooth_l1_loss, beta=BETA)
+)

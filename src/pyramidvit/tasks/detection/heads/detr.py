@@ -20,6 +20,7 @@ from ....ops.matching import match_one_to_one
 from ....ops.selection import Selected, select_boxes
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
+from ..divisors import mean_of_processes
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -231,7 +232,7 @@ def layer_losses(
     scale = extents(sizes, boxes).expand_as(boxes)[objects]
     corners = [box_convert(x, "cxcywh", "xyxy") * scale for x in (found, wanted)]
     overlaps = giou_loss(*corners)
-    divisor = objects.sum().clamp(min=1)
+    divisor = mean_of_processes(objects.sum()).clamp(min=1)
     return (
         CLASSES * classes / weights[labels].sum().clamp(min=1),
         BOXES * l1_loss(found, wanted) / divisor,

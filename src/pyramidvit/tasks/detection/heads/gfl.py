@@ -20,6 +20,7 @@ from ....ops.selection import Selected, best_rows, select_boxes
 from ....structures import Batch, DetectionTarget
 from ..dense_decoding import CANDIDATES
 from ..detectors import SingleStageDetector
+from ..divisors import mean_of_processes
 from ..outputs import Decoding, RegionDetections, Sizes, gather_detections, rows_of, truths_of
 from .atss import (
     DECODING,
@@ -141,7 +142,7 @@ def gfl_terms(outputs: GFLOutputs, batch: Batch[DetectionTarget]) -> dict[str, T
     steps = steps.clamp(0, FARTHEST - 0.1)
     spread = distribution_loss(sides[objects].flatten(0, 1), steps.flatten())
     weights = logits[objects].detach().sigmoid().amax(dim=1)  # [p]
-    divisor = weights.sum().clamp(min=1)
+    divisor = mean_of_processes(weights.sum()).clamp(min=1)
     return {
         "classes": classes / count_objects(objects),
         "boxes": BOX_WEIGHT * (weights * generalized_box_iou_loss(boxes, wanted)).sum() / divisor,

@@ -103,21 +103,36 @@ class RoIHead(nn.Module):
 
 
 def sample_regions(
-    proposals: Detections, truths: Sequence[Truth], *, count: int, low_quality: float | None
+    boxes: Tensor,
+    images: Tensor,
+    truths: Sequence[Truth],
+    *,
+    count: int,
+    overlap: float = 0.5,
+    low_quality: float | None = None,
 ) -> Regions:
     """Draws at most `count` regions an image to learn from, a quarter of them objects at most.
 
-    The objects' own boxes are proposals too. A region is an object from an IoU of 0.5 on.
+    Args:
+        boxes: Proposals [R, 4]; the objects' own boxes are drawn from too.
+        images: int64 [R], which image of the batch a box lies in.
+        truths: One an image.
+        count: See above.
+        overlap: IoU from which on a region is an object, below it is background.
+        low_quality: Least IoU for which an object also takes the best region that it has.
     """
     parts = []
     for image, truth in enumerate(truths):
-        boxes = proposals.boxes[proposals.images == image]
-        own = truth.boxes.to(boxes)
-        matches = match_boxes(boxes, own, foreground=0.5, background=0.5, low_quality=low_quality)
+        found = boxes[images == image]
+        own = truth.boxes.to(found)
+        matches = match_boxes(
+            found, own, foreground=overlap, background=overlap, low_quality=low_quality
+        )
         numbers = torch.arange(len(own), device=boxes.device)
-        boxes, matches = torch.cat((own, boxes)), torch.cat((numbers, matches))
+        found, matches = torch.cat((own, found)), torch.cat((numbers, matches))
         rows = torch.cat(sample_matches(matches, count, OBJECT_SHARE))
-        parts.append((boxes[rows], torch.full_like(rows, image), matches[rows]))
+        place = torch.full_like(rows, image)
+        parts.append((found[rows], place, matches[rows], rows < len(own)))
     return Regions(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -132,11 +147,20 @@ def labels_of(regions: Regions, truths: Sequence[Truth]) -> tuple[Tensor, Tensor
 
 
 def detect_regions(
-    logits: Tensor, deltas: Tensor, proposals: Detections, sizes: Sizes, decoding: Decoding
+    logits: Tensor,
+    deltas: Tensor,
+    proposals: Detections,
+    sizes: Sizes,
+    decoding: Decoding,
+    *,
+    stds: Sequence[float] = STDS,
 ) -> Detections:
-    """Chooses detections from what the box head says of proposed regions."""
+    """Chooses detections from what the box head says of proposed regions.
+
+    Corrections [R, K, 4] are divided by `stds`.
+    """
     scores = logits.softmax(dim=1)[:, :-1]  # [R, K]
-    boxes = decode_boxes(deltas, proposals.boxes[:, None], STDS)  # [R, K, 4]
+    boxes = decode_boxes(deltas, proposals.boxes[:, None], stds)  # [R, K, 4]
     chosen = []
     for image, size in enumerate(sizes):
         rows = proposals.images == image

@@ -23,6 +23,7 @@ from ....ops.regions import pool_regions
 from ....ops.selection import select_boxes
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
+from ..divisors import mean_of_processes
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -289,7 +290,7 @@ def stage_losses(
     """
     targets = match_stage(logits, boxes, truths, sizes)
     objects = targets.labels >= 0
-    divisor = objects.sum().clamp(min=1)
+    divisor = mean_of_processes(objects.sum()).clamp(min=1)
     scale = extents(sizes, boxes).expand_as(boxes)[objects]
     found, wanted = boxes[objects], targets.boxes[objects]
     classes = focal_loss(logits.flatten(0, 1), targets.labels.flatten())
