@@ -97,9 +97,9 @@ def grid_of(x: Tensor) -> Grid:
     return x.shape[2], x.shape[3]
 
 
-def clear(x: Tensor, bounds: Bounds | None) -> Tensor:
-    """Zeros beyond the own parts of a map [B, C, H, W], as a convolution pads an image alone."""
-    return x if bounds is None else torch.where(bounds.inside(grid_of(x)), x, 0)
+def clear(x: Tensor, bounds: Bounds | None, value: float = 0.0) -> Tensor:
+    """A map [B, C, H, W] with a value beyond the own parts: 0, as convolutions pad a lone image."""
+    return x if bounds is None else torch.where(bounds.inside(grid_of(x)), x, value)
 
 
 def join(parts: Sequence[Tensor], grid: Grid) -> Tensor:
