@@ -44,7 +44,7 @@ def norm_tower(in_chans: int, dim: int, depth: int) -> nn.Sequential:
 
 
 def run_tower(tower: nn.Sequential, x: Tensor, bounds: Bounds | None = None) -> Tensor:
-    """Runs a `norm_tower` on maps [B, in_chans, H, W]; its norms see the images' own parts alone."""
+    """Runs a `norm_tower` on maps [B, in_chans, H, W]; its norms see own parts alone."""
     if bounds is None:
         out: Tensor = tower(x)
         return out

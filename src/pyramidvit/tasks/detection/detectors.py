@@ -19,7 +19,7 @@ from .outputs import (
     Sizes,
     Truth,
 )
-from .trunk import Padding, bounds_of, own_parts, read_maps
+from .trunk import Padding, bounds_of, check_padding, own_parts, read_maps
 
 
 class SingleStageDetector(nn.Module):
@@ -44,7 +44,7 @@ class SingleStageDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.decoding = decoding
-        self.padding = padding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
@@ -104,7 +104,7 @@ class TwoStageDetector(nn.Module):
         self.candidates = candidates
         self.proposals = proposals
         self.region_samples = region_samples
-        self.padding = padding
+        self.padding = check_padding(padding)
         self.low_quality = low_quality
         self.decoding = decoding
 

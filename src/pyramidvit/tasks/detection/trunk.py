@@ -1,13 +1,14 @@
 """The backbone of a detector, by name, and how its maps are read."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from ...backbones import pvt_v1, pvt_v2
 from ...errors import UserError, nearest
 from ...nn.bounds import Bounds, find_bounds
+from ...ops.regions import Level
 from .outputs import Sizes
 
 # "published": what an image is told depends on how far it is padded; "masked": it does not.
@@ -36,6 +37,17 @@ def build_backbone(
     return built
 
 
+def check_padding(padding: Padding) -> Padding:
+    """The padding itself.
+
+    Raises:
+        ValueError: There is no such padding.
+    """
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding must be one of {get_args(Padding)}, got {padding!r}")
+    return padding
+
+
 def bounds_of(images: Tensor, sizes: Sizes | None, padding: Padding) -> Bounds | None:
     """What is each image's own; None where nothing is to be told apart.
 
@@ -45,13 +57,9 @@ def bounds_of(images: Tensor, sizes: Sizes | None, padding: Padding) -> Bounds |
         padding: Whether it is told apart at all.
 
     Raises:
-        ValueError: An unknown padding; images that are padded to no multiple of 32.
+        ValueError: Images that are to be told apart are padded to no multiple of 32.
     """
-    if padding == "published":
-        return None
-    if padding != "masked":
-        raise ValueError(f'padding must be "published" or "masked", got {padding!r}')
-    return find_bounds(sizes, images)
+    return find_bounds(sizes, images) if padding == "masked" else None
 
 
 def read_maps(backbone: Any, images: Tensor, bounds: Bounds | None) -> list[Tensor]:
@@ -61,6 +69,6 @@ def read_maps(backbone: Any, images: Tensor, bounds: Bounds | None) -> list[Tens
     return maps
 
 
-def own_parts(maps: Sequence[Tensor], bounds: Bounds | None) -> list[Tensor] | list[list[Tensor]]:
+def own_parts(maps: Sequence[Tensor], bounds: Bounds | None) -> Sequence[Level]:
     """Maps as `ops.regions.pool_regions` takes them: whole, or cut into the images' own parts."""
-    return list(maps) if bounds is None else [bounds.parts(x) for x in maps]
+    return maps if bounds is None else [bounds.parts(x) for x in maps]

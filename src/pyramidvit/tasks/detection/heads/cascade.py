@@ -39,7 +39,7 @@ from ..outputs import (
     at_least_float32,
     truths_of,
 )
-from ..trunk import Padding, bounds_of, build_backbone, own_parts, read_maps
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, own_parts, read_maps
 from .mask import MaskHead
 from .roi import (
     BOX_SIDE,
@@ -192,7 +192,7 @@ class CascadeDetector(nn.Module):
         self.candidates = candidates
         self.proposals = proposals
         self.region_samples = region_samples
-        self.padding = padding
+        self.padding = check_padding(padding)
         self.decoding = decoding
 
     def forward(

@@ -29,7 +29,7 @@ from ..outputs import (
     gather_detections,
     truths_of,
 )
-from ..trunk import Padding, bounds_of, build_backbone, read_maps
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, read_maps
 
 CLASSES, BOXES, OVERLAPS = 1.0, 5.0, 2.0  # weights, in the costs of pairs and in the loss
 BACKGROUND_WEIGHT = 0.1  # of a query without an object, in the loss of the classes
@@ -143,7 +143,7 @@ class DETR(nn.Module):
     ) -> None:
         super().__init__()
         self.decoding = decoding
-        self.padding = padding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.bbox_head = bbox_head
 

@@ -32,7 +32,7 @@ from ..outputs import (
     gather_detections,
     truths_of,
 )
-from ..trunk import Padding, bounds_of, build_backbone, own_parts, read_maps
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, own_parts, read_maps
 from .retinanet import PRIOR
 
 SIDE = 7  # cells along each side of a region
@@ -205,7 +205,7 @@ class SparseRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.decoding = decoding
-        self.padding = padding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.neck = neck
         self.rpn_head = rpn_head
