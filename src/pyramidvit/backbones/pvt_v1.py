@@ -113,7 +113,8 @@ class PVTv1Pyramid(PVTv1):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps images [B, in_chans, H, W], H and W from 32 up, to the chosen maps."""
-        return self.forward_padded(images, None)
+        maps = self.forward_maps(images, self.num_stages)
+        return [maps[i] for i in self.out_indices]
 
 
 class PVTv1Classifier(PVTv1, Classifier):

@@ -127,10 +127,14 @@ class Trunk(nn.Module, HubModel):
         return maps
 
     def forward_padded(self, images: Tensor, bounds: Bounds | None) -> list[Tensor]:
-        """The chosen maps of images that are padded to different extents.
+        """A pyramid's maps of images that are padded further than each would be alone.
 
-        With `bounds` (see `nn.bounds.find_bounds`), each image's own part of a map is as of the
-        image alone; without, as published, padding leaks in from the right and the bottom.
+        Apart from `forward`, whose graphs take images and nothing else.
+
+        Args:
+            images: [B, in_chans, H, W], padded at the right and the bottom to multiples of 32.
+            bounds: See `nn.bounds.find_bounds`. Each image's own part of a map is then as of the
+                image alone; with None, as in `forward`, padding leaks in.
         """
         maps = self.forward_maps(images, self.num_stages, bounds)
         return [maps[i] for i in self.out_indices]
