@@ -1,9 +1,12 @@
-"""What masked padding costs in time: a detector's forward and training step, both sides in turn.
+"""What masked padding costs: seconds of a forward and a training step, both sides in turn.
 
     OMP_NUM_THREADS=1 python benchmarks/padding_cost.py --model retinanet --backbone pvt_v2_b0
 
 A batch has an image of 320x480 and one of 480x320, so that a third of it is padding. "alone" runs
-the two one after the other, without any padding. Weights are random.
+the two one after the other, without any padding. Weights are random, seconds are a processor's.
+
+Before that, what it is for: how far the features of the first image move by its padding, as a share
+of the largest one, map by map.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from pyramidvit import create_model
 from pyramidvit.structures import Batch, DetectionTarget, Origin, Sample, collate
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.outputs import network_inputs
+from pyramidvit.tasks.detection.trunk import bounds_of, read_maps
 
 SIZES = ((320, 480), (480, 320))
 BOXES = torch.tensor([[20.0, 30, 90, 140], [100, 100, 300, 260]])
@@ -50,6 +54,19 @@ def step(model: torch.nn.Module, batches: list[Batch[DetectionTarget]]) -> None:
         torch.stack(list(terms.values())).sum().backward()
 
 
+@torch.no_grad()
+def shifts(model: torch.nn.Module, padding: str) -> list[float]:
+    """The largest change of a feature of the first image in the batch, over the largest feature."""
+    model.eval()
+    batch = build_batch(SIZES)
+    bounds = bounds_of(batch.images, batch.sizes, padding)
+    height, width = SIZES[0]
+    alone = model.backbone(batch.images[:1, :, :height, :width])
+    shared = read_maps(model.backbone, batch.images, bounds)
+    cut = [x[:1, :, : y.shape[2], : y.shape[3]] for x, y in zip(shared, alone, strict=True)]
+    return [float((x - y).abs().max() / y.abs().max()) for x, y in zip(cut, alone, strict=True)]
+
+
 def measure(runs: dict[str, Run], rounds: int) -> dict[str, float]:
     """The median of each one's seconds; they take turns, after a round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -75,6 +92,8 @@ def main() -> None:
         models[padding] = create_model(
             arguments.model, backbone=arguments.backbone, num_classes=3, padding=padding
         )
+        moved = ", ".join(f"{share:.2e}" for share in shifts(models[padding], padding))
+        print(f"features move, {padding}: {moved}", flush=True)
     batches = {"published": [build_batch(SIZES)], "alone": [build_batch((s,)) for s in SIZES]}
     batches["masked"] = batches["published"]
     models["alone"] = models["published"]

@@ -27,8 +27,8 @@ class SingleStageDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        bbox_head: Those to outputs.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        bbox_head: Those, and the same, to outputs.
         decoding: How detections are chosen from the outputs.
         padding: See `trunk.bounds_of`.
     """
@@ -71,8 +71,8 @@ class TwoStageDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        rpn_head: Those to objectness.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        rpn_head: Those, and the same, to objectness.
         roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
         candidates: Anchors of a level that proposals are chosen from; twice as many in training.
         proposals: Regions an image.

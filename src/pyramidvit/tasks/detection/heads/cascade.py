@@ -161,8 +161,8 @@ class CascadeDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        rpn_head: Those to objectness.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        rpn_head: Those, and the same, to objectness.
         roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
         candidates: Anchors of a level that proposals are chosen from; twice as many in training.
         proposals: Regions an image; twice as many in training.

@@ -186,7 +186,7 @@ class SparseRCNN(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
+        neck: Those, and `Bounds` or None, to maps of one width.
         rpn_head: Sizes to boxes and features to start from.
         roi_head: Maps and those to outputs.
         decoding: How detections are chosen from the outputs.
