@@ -54,7 +54,8 @@ def cut_regions(
     if isinstance(x, Tensor):
         x = x.to(boxes.dtype)  # boxes want float32 where the maps have less
         where = torch.cat((images[:, None].to(boxes), boxes), dim=1)
-        return roi_align(x, where, side, 1 / stride, sampling_ratio=samples, aligned=True)
+        read: Tensor = roi_align(x, where, side, 1 / stride, sampling_ratio=samples, aligned=True)
+        return read
     cut = boxes.new_zeros(len(boxes), x[0].shape[1], side, side)
     for image, part in enumerate(x):
         rows = (images == image).nonzero().flatten()
