@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..nn.attention import SpatialReductionAttention
 from ..nn.block import Block
+from ..nn.bounds import Bounds, join
 from ..nn.feed_forward import FeedForward
 from ..nn.init import init_linear_and_norm
 from ..nn.patch_embed import PatchEmbed
@@ -73,17 +74,19 @@ class PVTv1(Trunk):
             in_chans = dim
         init_linear_and_norm(self)
 
-    def embed(self, index: int, x: Tensor) -> tuple[Tensor, Grid]:
+    def embed(self, index: int, x: Tensor, bounds: Bounds | None = None) -> tuple[Tensor, Grid]:
         """Tokens [B, N, C] of a stage with their positions added, and their grid."""
         tokens, grid = getattr(self, f"patch_embed{index + 1}")(x)  # [B, N, C], (H, W)
         positions = getattr(self, f"pos_embed{index + 1}")
         if index == 3:
             positions = positions[:, 1:]  # row 0 belongs to the class token
-        return tokens + resize_positions(positions, grid), grid
+        if bounds is None:
+            return tokens + resize_positions(positions, grid), grid
+        return tokens + own_positions(positions, grid, bounds), grid
 
-    def forward_stage(self, index: int, x: Tensor) -> Tensor:
-        tokens, grid = self.embed(index, x)
-        return to_map(self.run_blocks(index, tokens, grid), grid)  # [B, C, H, W]
+    def forward_stage(self, index: int, x: Tensor, bounds: Bounds | None) -> Tensor:
+        tokens, grid = self.embed(index, x, bounds)
+        return to_map(self.run_blocks(index, tokens, grid, bounds), grid)  # [B, C, H, W]
 
 
 class PVTv1Pyramid(PVTv1):
@@ -183,6 +186,12 @@ def resize_positions(positions: Tensor, grid: Grid) -> Tensor:
     if not torch.compiler.is_compiling() and grid == (side, side):
         return positions  # resizing would return the same values; graphs always resize
     return to_tokens(F.interpolate(to_map(positions, (side, side)), grid, mode="bilinear"))
+
+
+def own_positions(positions: Tensor, grid: Grid, bounds: Bounds) -> Tensor:
+    """A square table [1, N, C] resized to each image's own part of `grid`; [B, H*W, C]."""
+    parts = [to_map(resize_positions(positions, own), own) for own in bounds.cells(grid)]
+    return to_tokens(join(parts, grid))
 
 
 def build_block(size: PVTv1Size, stage: int, drop_path: float) -> Block:

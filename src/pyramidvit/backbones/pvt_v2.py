@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..nn.attention import LinearSpatialReductionAttention, SpatialReductionAttention
 from ..nn.block import Block
+from ..nn.bounds import Bounds
 from ..nn.feed_forward import ConvFeedForward
 from ..nn.init import init_conv_fan_out, init_linear_and_norm
 from ..nn.patch_embed import PatchEmbed
@@ -69,9 +70,9 @@ class PVTv2(Trunk):
         init_linear_and_norm(self)
         init_conv_fan_out(self)
 
-    def forward_stage(self, index: int, x: Tensor) -> Tensor:
-        tokens, grid = getattr(self, f"patch_embed{index + 1}")(x)  # [B, N, C], (H, W)
-        tokens = self.run_blocks(index, tokens, grid)
+    def forward_stage(self, index: int, x: Tensor, bounds: Bounds | None) -> Tensor:
+        tokens, grid = getattr(self, f"patch_embed{index + 1}")(x, bounds)  # [B, N, C], (H, W)
+        tokens = self.run_blocks(index, tokens, grid, bounds)
         tokens = getattr(self, f"norm{index + 1}")(tokens)
         return to_map(tokens, grid)  # [B, C, H, W]: the next stage sees normalised features
 

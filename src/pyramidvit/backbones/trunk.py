@@ -12,6 +12,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..nn.bounds import Bounds
 from ..nn.tokens import Grid
 from .features import FeatureInfo
 from .hub import HubModel
@@ -109,27 +110,44 @@ class Trunk(nn.Module, HubModel):
             "out_indices": self.out_indices,
         }
 
-    def forward_stage(self, index: int, x: Tensor) -> Tensor:
+    def forward_stage(self, index: int, x: Tensor, bounds: Bounds | None) -> Tensor:
         """Maps [B, C, H, W] of the stage before to [B, C', H/2, W/2] (the first one to H/4)."""
         raise NotImplementedError
 
-    def forward_maps(self, images: Tensor, num_stages: int) -> list[Tensor]:
+    def forward_maps(
+        self, images: Tensor, num_stages: int, bounds: Bounds | None = None
+    ) -> list[Tensor]:
         """Runs the first `num_stages` stages on `images` [B, in_chans, H, W]; their maps."""
         check_size(images)
         x = images.contiguous(memory_format=torch.channels_last)
         maps = []
         for index in range(num_stages):
-            x = self.forward_stage(index, x)  # [B, C_i, H / stride_i, W / stride_i]
+            x = self.forward_stage(index, x, bounds)  # [B, C_i, H / stride_i, W / stride_i]
             maps.append(x)
         return maps
 
-    def run_blocks(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
+    def forward_padded(self, images: Tensor, bounds: Bounds | None) -> list[Tensor]:
+        """A pyramid's maps of images that are padded further than each would be alone.
+
+        Apart from `forward`, whose graphs take images and nothing else.
+
+        Args:
+            images: [B, in_chans, H, W], padded at the right and the bottom to multiples of 32.
+            bounds: See `nn.bounds.find_bounds`. Each image's own part of a map is then as of the
+                image alone; with None, as in `forward`, padding leaks in.
+        """
+        maps = self.forward_maps(images, self.num_stages, bounds)
+        return [maps[i] for i in self.out_indices]
+
+    def run_blocks(
+        self, index: int, tokens: Tensor, grid: Grid, bounds: Bounds | None = None
+    ) -> Tensor:
         """Runs the blocks of a stage on tokens [B, N, C]."""
         for block in getattr(self, f"block{index + 1}"):
             if self.grad_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, grid, use_reentrant=False)
+                tokens = checkpoint(block, tokens, grid, bounds, use_reentrant=False)
             else:
-                tokens = block(tokens, grid)
+                tokens = block(tokens, grid, bounds)
         return tokens
 
     def drop_stages(self, num_stages: int) -> None:

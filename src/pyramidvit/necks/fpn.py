@@ -9,6 +9,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.bounds import Bounds, clear
 from ..nn.conv import conv_layer, halving_conv
 
 Extra = Literal["pool", "on_input", "on_lateral", "on_output"]
@@ -50,18 +51,22 @@ class FPN(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps [B, C_i, H_i, W_i] in, from large to small; `num_outs` of [B, dim, H_i, W_i] out."""
+    def forward(self, maps: Sequence[Tensor], bounds: Bounds | None = None) -> list[Tensor]:
+        """Maps [B, C_i, H_i, W_i] in, from large to small; `num_outs` of [B, dim, H_i, W_i] out.
+
+        With `bounds`, what goes out is each image's own as far as what comes in is.
+        """
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
         for i in range(len(laterals) - 1, 0, -1):
             size = laterals[i - 1].shape[2:]
             laterals[i - 1] = laterals[i - 1] + F.interpolate(laterals[i], size)  # nearest
-        outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
+        outs = [conv(clear(x, bounds)) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
 
         source = {"on_input": maps, "on_lateral": laterals}.get(self.extra, outs)[-1]
         for i in range(self.num_extra):
             if self.extra == "pool":
                 outs.append(outs[-1][:, :, ::2, ::2])
             else:
-                outs.append(self.fpn_convs[len(maps) + i](outs[-1] if i else source))
+                source = outs[-1] if i else source
+                outs.append(self.fpn_convs[len(maps) + i](clear(source, bounds)))
         return outs

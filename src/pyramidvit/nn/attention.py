@@ -7,9 +7,11 @@ Parameter names are those of the released checkpoints: q, kv (rows: keys, then v
 sr, norm for the reduction.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .bounds import Bounds
 from .tokens import Grid, to_map, to_tokens
 
 
@@ -33,12 +35,18 @@ class SpatialReductionAttention(nn.Module):
             self.sr = nn.Conv2d(dim, dim, kernel_size=sr_ratio, stride=sr_ratio)
             self.norm = nn.LayerNorm(dim)  # eps 1e-5; the block's norms use 1e-6, as released
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W).
+
+        Own parts are whole windows of the reduction, so with `bounds` it is enough that no token
+        asks one from beyond them.
+        """
         source = x
         if self.sr is not None:
-            source = self.norm(to_tokens(self.sr(to_map(x, grid))))  # [B, M, C]
-        x = self.proj(attend(self.q(x), self.kv(source), self.num_heads))
+            small = self.sr(to_map(x, grid))  # [B, C, H / sr_ratio, W / sr_ratio]
+            source, grid = self.norm(to_tokens(small)), (small.shape[2], small.shape[3])
+        mask = None if bounds is None else bounds.inside(grid).flatten(2)[:, None]  # [B, 1, 1, M]
+        x = self.proj(attend(self.q(x), self.kv(source), self.num_heads, mask))
         return x
 
 
@@ -61,19 +69,27 @@ class LinearSpatialReductionAttention(nn.Module):
         self.sr = nn.Conv2d(dim, dim, kernel_size=1)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
-        pooled = self.sr(self.pool(to_map(x, grid)))  # [B, C, pool, pool]
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W). Pools own parts alone."""
+        whole = to_map(x, grid)
+        if bounds is None:
+            pooled = self.pool(whole)  # [B, C, pool, pool]
+        else:
+            pooled = torch.cat([self.pool(part) for part in bounds.parts(whole)])
+        pooled = self.sr(pooled)
         source = F.gelu(self.norm(to_tokens(pooled)))  # [B, M, C]
         x = self.proj(attend(self.q(x), self.kv(source), self.num_heads))
         return x
 
 
-def attend(q: Tensor, kv: Tensor, num_heads: int) -> Tensor:
-    """Softmax attention of queries [B, N, C] on keys and values [B, M, 2C]; returns [B, N, C]."""
+def attend(q: Tensor, kv: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention of queries [B, N, C] on keys and values [B, M, 2C]; returns [B, N, C].
+
+    With a `mask`, bool [B, 1, 1, M], only those of the keys count that it says.
+    """
     k, v = kv.chunk(2, dim=-1)  # [B, M, C] each
     q, k, v = (split_heads(x, num_heads) for x in (q, k, v))  # [B, heads, N or M, C / heads]
-    x = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C / heads]
+    x = F.scaled_dot_product_attention(q, k, v, mask)  # [B, heads, N, C / heads]
     return x.transpose(1, 2).flatten(2)
 
 

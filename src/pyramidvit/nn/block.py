@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from .bounds import Bounds
 from .tokens import Grid
 
 
@@ -11,7 +12,7 @@ class Block(nn.Module):
 
     Args:
         dim: Channels C.
-        attn: Maps (tokens [B, N, C], grid) to tokens [B, N, C].
+        attn: Maps (tokens [B, N, C], grid, bounds) to tokens [B, N, C].
         mlp: The same signature as `attn`.
         drop_path: Probability that a sample skips a branch while training.
     """
@@ -24,8 +25,8 @@ class Block(nn.Module):
         self.mlp = mlp
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
-        x = x + self.drop_path(self.attn(self.norm1(x), grid))
-        x = x + self.drop_path(self.mlp(self.norm2(x), grid))
+        x = x + self.drop_path(self.attn(self.norm1(x), grid, bounds))
+        x = x + self.drop_path(self.mlp(self.norm2(x), grid, bounds))
         return x

@@ -6,6 +6,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from .bounds import Bounds, clear, grid_of, join
+
 
 def conv_layer(in_chans: int, dim: int, kernel: int) -> nn.Sequential:
     """A convolution under the name `conv`, padded so that it keeps the size."""
@@ -50,6 +52,19 @@ def norm_tower(in_chans: int, dim: int, depth: int) -> nn.Sequential:
         )
         tower.append(nn.Sequential(layer))
     return tower
+
+
+def run_tower(tower: nn.Sequential, x: Tensor, bounds: Bounds | None = None) -> Tensor:
+    """Runs a `norm_tower` on maps [B, in_chans, H, W]; its norms see own parts alone."""
+    if bounds is None:
+        out: Tensor = tower(x)
+        return out
+    x = clear(x, bounds)
+    for layer in tower:
+        conv, norm, activation = layer.children()
+        parts = [norm(part) for part in bounds.parts(conv(x))]
+        x = activation(join(parts, grid_of(x)))  # zeros beyond the parts
+    return x
 
 
 class Scale(nn.Module):

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from .bounds import Bounds, clear
 from .tokens import Grid, to_map, to_tokens
 
 
@@ -14,8 +15,8 @@ class FeedForward(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(dim * mlp_ratio, dim)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Maps tokens [B, N, C] to [B, N, C]; every token alone, so `grid` plays no part."""
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
+        """Maps tokens [B, N, C] to [B, N, C]; every token alone, so nothing else plays a part."""
         x = self.fc2(self.act(self.fc1(x)))
         return x
 
@@ -39,10 +40,10 @@ class ConvFeedForward(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(dim * mlp_ratio, dim)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
         x = self.relu(self.fc1(x))  # [B, N, mlp_ratio * C]
-        x = self.fc2(self.act(self.dwconv(x, grid)))
+        x = self.fc2(self.act(self.dwconv(x, grid, bounds)))
         return x
 
 
@@ -53,5 +54,5 @@ class DepthwiseConv(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        return to_tokens(self.dwconv(to_map(x, grid)))
+    def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
+        return to_tokens(self.dwconv(clear(to_map(x, grid), bounds)))

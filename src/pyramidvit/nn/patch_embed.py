@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from .bounds import Bounds, clear
 from .tokens import Grid, to_tokens
 
 
@@ -24,7 +25,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, dim, kernel, stride, padding=kernel // 2 * overlapping)
         self.norm = nn.LayerNorm(dim)  # eps 1e-5; the block's norms use 1e-6, as released
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, bounds: Bounds | None = None) -> tuple[Tensor, Grid]:
         """Maps [B, in_chans, H, W] to tokens [B, N, C] and their grid (H / stride, W / stride)."""
-        x = self.proj(x)  # [B, C, H / stride, W / stride]
+        x = self.proj(clear(x, bounds))  # [B, C, H / stride, W / stride]
         return self.norm(to_tokens(x)), (x.shape[2], x.shape[3])

@@ -15,8 +15,11 @@ def region_levels(boxes: Tensor, num_levels: int) -> Tensor:
     return (side / FINEST + 1e-6).log2().floor().clamp(0, num_levels - 1).long()
 
 
+Level = Tensor | Sequence[Tensor]  # [B, C, H, W], or one [1, C, h, w] an image where these differ
+
+
 def pool_regions(
-    maps: Sequence[Tensor],
+    maps: Sequence[Level],
     strides: Sequence[int],
     boxes: Tensor,
     images: Tensor,
@@ -27,7 +30,7 @@ def pool_regions(
     """Features [R, C, side, side] of regions.
 
     Args:
-        maps: [B, C, H_l, W_l] of each level, from the finest on.
+        maps: Levels, from the finest on.
         strides: Pixels of the image per cell, one a level.
         boxes: [R, 4], in pixels of the image.
         images: int64 [R], which image of the batch a box lies in.
@@ -35,11 +38,27 @@ def pool_regions(
         samples: Along each side of a cell; 0 takes as many as it has pixels.
     """
     levels = region_levels(boxes, len(maps))
-    pooled = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
+    like = maps[0] if isinstance(maps[0], Tensor) else maps[0][0]
+    pooled = like.new_zeros(len(boxes), like.shape[1], side, side)
     for level, (x, stride) in enumerate(zip(maps, strides, strict=True)):
         rows = (levels == level).nonzero().flatten()
-        x = x.to(boxes.dtype)  # boxes want float32 where the maps have less
-        where = torch.cat((images[rows, None].to(boxes), boxes[rows]), dim=1)
-        cut = roi_align(x, where, side, 1 / stride, sampling_ratio=samples, aligned=True)
+        cut = cut_regions(x, stride, boxes[rows], images[rows], side, samples)
         pooled[rows] = cut.to(pooled)
     return pooled
+
+
+def cut_regions(
+    x: Level, stride: int, boxes: Tensor, images: Tensor, side: int, samples: int
+) -> Tensor:
+    """Features [R, C, side, side] of regions of one level."""
+    if isinstance(x, Tensor):
+        x = x.to(boxes.dtype)  # boxes want float32 where the maps have less
+        where = torch.cat((images[:, None].to(boxes), boxes), dim=1)
+        read: Tensor = roi_align(x, where, side, 1 / stride, sampling_ratio=samples, aligned=True)
+        return read
+    cut = boxes.new_zeros(len(boxes), x[0].shape[1], side, side)
+    for image, part in enumerate(x):
+        rows = (images == image).nonzero().flatten()
+        first = torch.zeros_like(rows)
+        cut[rows] = cut_regions(part, stride, boxes[rows], first, side, samples)
+    return cut

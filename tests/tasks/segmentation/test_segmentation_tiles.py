@@ -265,7 +265,7 @@ def test_a_large_picture_with_all_its_files_takes_little_memory(tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    most = 250_000  # KiB, more than twice what was measured; all logits of the picture would be 900,000
+    most = 250_000  # KiB, over twice what was measured; all logits would be 900,000
     assert int(done.stdout) < most
     assert {path.suffix for path in tmp_path.iterdir()} == {
         *(".jpg", ".png", ".geojson", ".json", ".csv")

@@ -12,7 +12,7 @@ from .heads.retinanet import RetinaNetHead
 from .heads.roi import BoxHead, RoIHead
 from .heads.rpn import RPNHead
 from .outputs import PUBLISHED, Decoding
-from .trunk import build_backbone
+from .trunk import Padding, build_backbone
 
 
 def build_retinanet(
@@ -24,6 +24,7 @@ def build_retinanet(
     width: int = 256,
     anchor_scale: float = 4.0,
     decoding: Decoding = PUBLISHED,
+    padding: Padding = "published",
 ) -> SingleStageDetector:
     """RetinaNet (arXiv 1708.02002) on levels of stride 8 to 128.
 
@@ -35,6 +36,7 @@ def build_retinanet(
         width: Channels of pyramid and towers.
         anchor_scale: Side of the smallest square anchor, in strides; less for small objects.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(1, 2, 3))
     channels = trunk.feature_info.channels()
@@ -43,6 +45,7 @@ def build_retinanet(
         FPN(channels, width, num_outs=5, extra="on_input"),
         RetinaNetHead(num_classes, (8, 16, 32, 64, 128), dim=width, anchor_scale=anchor_scale),
         decoding=decoding,
+        padding=padding,
     )
 
 
@@ -61,6 +64,7 @@ def build_mask_rcnn(
     low_quality: float | None = 0.5,
     masks: bool = True,
     decoding: Decoding = PUBLISHED,
+    padding: Padding = "published",
 ) -> TwoStageDetector:
     """Mask R-CNN (arXiv 1703.06870): proposals on levels of stride 4 to 64, regions up to 32.
 
@@ -78,6 +82,7 @@ def build_mask_rcnn(
         low_quality: Least overlap for which an object also takes the best region that it has.
         masks: Whether masks are drawn.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(0, 1, 2, 3))
     channels = trunk.feature_info.channels()
@@ -95,6 +100,7 @@ def build_mask_rcnn(
         region_samples=region_samples,
         low_quality=low_quality,
         decoding=decoding,
+        padding=padding,
     )
 
 

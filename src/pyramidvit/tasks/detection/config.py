@@ -1,7 +1,7 @@
 """Options of a detection run, and the named recipes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import UserError, nearest
 from ...options import TrainOptions, check_train_options, require
@@ -52,6 +52,8 @@ class DetectionOptions(TrainOptions):
         nms_threshold: IoU above which the better of two boxes of a class hides the other; 0 takes
             the published one.
         max_detections: Most detections an image; 0 takes the published number.
+        padding: "masked" keeps the padding beyond a multiple of 32 pixels, which an image has only
+            for its neighbours in a batch, from changing what is said of it; "published" does not.
         drop_path_rate: Stochastic depth; -1 takes the backbone's published rate.
         held_out: Share of the images held out, where the data has no validation part.
     """
@@ -79,6 +81,7 @@ class DetectionOptions(TrainOptions):
     score_threshold: float = -1.0
     nms_threshold: float = 0.0
     max_detections: int = 0
+    padding: Literal["published", "masked"] = "published"
     drop_path_rate: float = -1.0
     held_out: float = 0.2
 

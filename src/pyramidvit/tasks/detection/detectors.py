@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ...ops.regions import Level
 from .heads.roi import RoIHead, detect_regions, labels_of, sample_regions
 from .heads.rpn import RPNHead, propose
 from .outputs import (
@@ -18,6 +19,7 @@ from .outputs import (
     Sizes,
     Truth,
 )
+from .trunk import Padding, bounds_of, check_padding, own_parts, read_maps
 
 
 class SingleStageDetector(nn.Module):
@@ -25,16 +27,24 @@ class SingleStageDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        bbox_head: Those to outputs.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        bbox_head: Those, and the same, to outputs.
         decoding: How detections are chosen from the outputs.
+        padding: See `trunk.bounds_of`.
     """
 
     def __init__(
-        self, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module, *, decoding: Decoding
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        bbox_head: nn.Module,
+        *,
+        decoding: Decoding,
+        padding: Padding = "published",
     ) -> None:
         super().__init__()
         self.decoding = decoding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
@@ -46,8 +56,13 @@ class SingleStageDetector(nn.Module):
         sizes: Sizes | None = None,
         targets: Sequence[Truth] | None = None,
     ) -> DenseOutputs:
-        """Maps images [B, C, H, W] to raw outputs; sizes and targets steer other detectors."""
-        outputs: DenseOutputs = self.bbox_head(self.neck(self.backbone(images)))
+        """Maps images [B, C, H, W] to raw outputs; targets steer other detectors.
+
+        Sizes, (H, W) of each image before padding, are looked at where padding is masked.
+        """
+        bounds = bounds_of(images, sizes, self.padding)
+        maps = self.neck(read_maps(self.backbone, images, bounds), bounds)
+        outputs: DenseOutputs = self.bbox_head(maps, bounds)
         return outputs
 
 
@@ -56,14 +71,15 @@ class TwoStageDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        rpn_head: Those to objectness.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        rpn_head: Those, and the same, to objectness.
         roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
         candidates: Anchors of a level that proposals are chosen from; twice as many in training.
         proposals: Regions an image.
         region_samples: How many of them an image are learnt from at a time.
         low_quality: Least overlap for which an object also takes the best region that it has.
         decoding: How detections are chosen, whose masks are then drawn.
+        padding: See `trunk.bounds_of`.
     """
 
     def __init__(
@@ -78,6 +94,7 @@ class TwoStageDetector(nn.Module):
         region_samples: int,
         low_quality: float | None,
         decoding: Decoding,
+        padding: Padding = "published",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -87,6 +104,7 @@ class TwoStageDetector(nn.Module):
         self.candidates = candidates
         self.proposals = proposals
         self.region_samples = region_samples
+        self.padding = check_padding(padding)
         self.low_quality = low_quality
         self.decoding = decoding
 
@@ -106,13 +124,15 @@ class TwoStageDetector(nn.Module):
             targets: One an image; they decide which regions are looked at.
         """
         sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
-        maps = self.neck(self.backbone(images))
-        dense = self.rpn_head(maps)
+        bounds = bounds_of(images, sizes, self.padding)
+        maps = self.neck(read_maps(self.backbone, images, bounds), bounds)
+        dense = self.rpn_head(maps, bounds)
+        levels = own_parts(maps[:-1], bounds)
         if targets is None:
-            return self.detect(maps[:-1], dense, sizes)
-        return self.learn(maps[:-1], dense, sizes, targets)
+            return self.detect(levels, dense, sizes)
+        return self.learn(levels, dense, sizes, targets)
 
-    def detect(self, maps: Sequence[Tensor], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
+    def detect(self, maps: Sequence[Level], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
         proposals = propose(dense, sizes, candidates=self.candidates, most=self.proposals)
         logits, deltas = self.roi_head(maps, proposals.boxes, proposals.images)
         found = detect_regions(logits, deltas, proposals, sizes, self.decoding)
@@ -121,7 +141,7 @@ class TwoStageDetector(nn.Module):
 
     def learn(
         self,
-        maps: Sequence[Tensor],
+        maps: Sequence[Level],
         dense: DenseOutputs,
         sizes: Sizes,
         targets: Sequence[Truth],

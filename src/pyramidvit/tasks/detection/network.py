@@ -38,6 +38,8 @@ def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any
     """The JSON record from which `rebuild` makes the network again."""
     taken = inspect.signature(HEADS[options.model].build).parameters
     numbers = {name: getattr(options, name) for name in NUMBERS if name in taken}
+    if options.padding != "published":
+        numbers["padding"] = options.padding
     published: Decoding = taken["decoding"].default
     decoding = Decoding(
         score_threshold=published.score_threshold

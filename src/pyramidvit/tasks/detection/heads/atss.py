@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from ....necks.fpn import FPN
-from ....nn.conv import Scale, norm_tower
+from ....nn.bounds import Bounds, clear
+from ....nn.conv import Scale, norm_tower, run_tower
 from ....ops.anchors import anchor_shapes, grid_anchors, inside_padded
 from ....ops.boxes import centres_of, clip_boxes, decode_boxes, side_distances
 from ....ops.losses import focal_loss
@@ -33,7 +34,7 @@ from ..outputs import (
     rows_of,
     truths_of,
 )
-from ..trunk import build_backbone
+from ..trunk import Padding, build_backbone
 from .retinanet import PRIOR, init_normal
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -72,12 +73,17 @@ class ATSSHead(nn.Module):
         self.scales = nn.ModuleList(Scale() for _ in STRIDES)
         init_head(self, self.atss_cls)
 
-    def forward(self, maps: Sequence[Tensor]) -> ATSSOutputs:
-        """Reads maps [B, dim, H_l, W_l], one a level."""
+    def forward(self, maps: Sequence[Tensor], bounds: Bounds | None = None) -> ATSSOutputs:
+        """Reads maps [B, dim, H_l, W_l], one a level.
+
+        With `bounds`, logits are minus infinity beyond an image's own part.
+        """
         logits, deltas, centerness = [], [], []
         for x, scale in zip(maps, self.scales, strict=True):
-            classes, boxes = self.cls_convs(x), self.reg_convs(x)
-            logits.append(rows_of(self.atss_cls(classes), self.num_classes))  # [B, N_l, K]
+            classes = run_tower(self.cls_convs, x, bounds)
+            boxes = run_tower(self.reg_convs, x, bounds)
+            classes = clear(self.atss_cls(classes), bounds, -math.inf)
+            logits.append(rows_of(classes, self.num_classes))  # [B, N_l, K]
             deltas.append(scale(rows_of(self.atss_reg(boxes), 4)))  # [B, N_l, 4]
             centerness.append(rows_of(self.atss_centerness(boxes), 1)[..., 0])  # [B, N_l]
         anchors = anchors_of(self.shapes, maps)
@@ -107,6 +113,7 @@ def build_atss(
     width: int = 256,
     anchor_scale: float = 8.0,
     decoding: Decoding = DECODING,
+    padding: Padding = "published",
 ) -> SingleStageDetector:
     """ATSS on levels of stride 8 to 128.
 
@@ -118,9 +125,10 @@ def build_atss(
         width: Channels of pyramid and towers.
         anchor_scale: Side of the anchors, in strides; less for small objects.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     head = ATSSHead(num_classes, dim=width, anchor_scale=anchor_scale)
-    return assemble(head, backbone, in_chans, drop_path_rate, width, decoding)
+    return assemble(head, backbone, in_chans, drop_path_rate, width, decoding, padding)
 
 
 def assemble(
@@ -130,11 +138,12 @@ def assemble(
     drop_path_rate: float | None,
     width: int,
     decoding: Decoding,
+    padding: Padding,
 ) -> SingleStageDetector:
     """A head behind the pyramid of ATSS: two more levels, made from the last outgoing map."""
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(1, 2, 3))
     neck = FPN(trunk.feature_info.channels(), width, num_outs=5, extra="on_output")
-    return SingleStageDetector(trunk, neck, head, decoding=decoding)
+    return SingleStageDetector(trunk, neck, head, decoding=decoding, padding=padding)
 
 
 def atss_terms(outputs: ATSSOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from ....ops.anchors import inside_image
 from ....ops.boxes import decode_boxes
 from ....ops.losses import giou_loss, smooth_l1_loss
 from ....ops.matching import BACKGROUND
-from ....ops.regions import pool_regions
+from ....ops.regions import Level, pool_regions
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import mask_losses, proposal_losses, region_losses, summed
 from ..outputs import (
@@ -32,7 +32,7 @@ from ..outputs import (
     at_least_float32,
     truths_of,
 )
-from ..trunk import build_backbone
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, own_parts, read_maps
 from .mask import MaskHead
 from .roi import (
     BOX_SIDE,
@@ -124,7 +124,7 @@ class CascadeHead(nn.Module):
         self.mask_head = nn.ModuleList(MaskHead(num_classes, dim) for _ in STAGES)
 
     def forward(
-        self, stage: int, maps: Sequence[Tensor], boxes: Tensor, images: Tensor
+        self, stage: int, maps: Sequence[Level], boxes: Tensor, images: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits [R, K + 1] and corrections [R, K, 4] of regions [R, 4] of images [R]."""
         x = pool_regions(maps, self.strides, boxes, images, BOX_SIDE)  # [R, dim, 7, 7]
@@ -134,7 +134,7 @@ class CascadeHead(nn.Module):
     def forward_masks(
         self,
         stages: Sequence[int],
-        maps: Sequence[Tensor],
+        maps: Sequence[Level],
         boxes: Tensor,
         images: Tensor,
         labels: Tensor,
@@ -153,13 +153,14 @@ class CascadeDetector(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
-        rpn_head: Those to objectness.
+        neck: Those, and `Bounds` or None, to maps of one width.
+        rpn_head: Those, and the same, to objectness.
         roi_head: Regions of the maps, but for the last one, to classes, boxes and masks.
         candidates: Anchors of a level that proposals are chosen from; twice as many in training.
         proposals: Regions an image; twice as many in training.
         region_samples: How many of them an image a stage learns from at a time.
         decoding: How detections are chosen, whose masks are then drawn.
+        padding: See `trunk.bounds_of`.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class CascadeDetector(nn.Module):
         proposals: int,
         region_samples: int,
         decoding: Decoding,
+        padding: Padding = "published",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -182,6 +184,7 @@ class CascadeDetector(nn.Module):
         self.candidates = candidates
         self.proposals = proposals
         self.region_samples = region_samples
+        self.padding = check_padding(padding)
         self.decoding = decoding
 
     def forward(
@@ -200,13 +203,15 @@ class CascadeDetector(nn.Module):
             targets: One an image; they decide which regions are looked at.
         """
         sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
-        maps = self.neck(self.backbone(images))
-        dense = self.rpn_head(maps)
+        bounds = bounds_of(images, sizes, self.padding)
+        maps = self.neck(read_maps(self.backbone, images, bounds), bounds)
+        dense = self.rpn_head(maps, bounds)
+        levels = own_parts(maps[:-1], bounds)
         if targets is None:
-            return self.detect(maps[:-1], dense, sizes)
-        return self.learn(maps[:-1], dense, sizes, targets)
+            return self.detect(levels, dense, sizes)
+        return self.learn(levels, dense, sizes, targets)
 
-    def detect(self, maps: Sequence[Tensor], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
+    def detect(self, maps: Sequence[Level], dense: DenseOutputs, sizes: Sizes) -> RegionDetections:
         regions = propose(dense, sizes, candidates=self.candidates, most=self.proposals)
         moved, said = regions, []
         for number, stage in enumerate(STAGES):
@@ -225,7 +230,7 @@ class CascadeDetector(nn.Module):
 
     def learn(
         self,
-        maps: Sequence[Tensor],
+        maps: Sequence[Level],
         dense: DenseOutputs,
         sizes: Sizes,
         targets: Sequence[Truth],
@@ -264,6 +269,7 @@ def build_cascade_mask_rcnn(
     proposals: int = 1000,
     region_samples: int = 512,
     decoding: Decoding = PUBLISHED,
+    padding: Padding = "published",
 ) -> CascadeDetector:
     """Cascade Mask R-CNN: proposals on levels of stride 4 to 64, regions up to 32.
 
@@ -279,6 +285,7 @@ def build_cascade_mask_rcnn(
         proposals: Regions an image; twice as many in training.
         region_samples: How many of them an image a stage learns from at a time.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(0, 1, 2, 3))
     channels = trunk.feature_info.channels()
@@ -291,6 +298,7 @@ def build_cascade_mask_rcnn(
         proposals=proposals,
         region_samples=region_samples,
         decoding=decoding,
+        padding=padding,
     )
 
 

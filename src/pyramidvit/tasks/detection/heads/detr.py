@@ -30,7 +30,7 @@ from ..outputs import (
     gather_detections,
     truths_of,
 )
-from ..trunk import build_backbone
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, read_maps
 
 CLASSES, BOXES, OVERLAPS = 1.0, 5.0, 2.0  # weights, in the costs of pairs and in the loss
 BACKGROUND_WEIGHT = 0.1  # of a query without an object, in the loss of the classes
@@ -131,11 +131,20 @@ class DETR(nn.Module):
         backbone: Images to a list of one map.
         bbox_head: That to outputs.
         decoding: How detections are chosen from the outputs.
+        padding: See `trunk.bounds_of`; the head never reads beyond an image.
     """
 
-    def __init__(self, backbone: nn.Module, bbox_head: DETRHead, *, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        bbox_head: DETRHead,
+        *,
+        decoding: Decoding,
+        padding: Padding = "published",
+    ) -> None:
         super().__init__()
         self.decoding = decoding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.bbox_head = bbox_head
 
@@ -154,7 +163,8 @@ class DETR(nn.Module):
             targets: Not looked at.
         """
         sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
-        x = self.backbone(images)[0]
+        bounds = bounds_of(images, sizes, self.padding)
+        (x,) = read_maps(self.backbone, images, bounds)
         valid = valid_cells(sizes, images.shape[2:], x.shape[2:]).to(x.device)
         outputs: DETROutputs = self.bbox_head(x, valid)
         return outputs
@@ -172,6 +182,7 @@ def build_detr(
     depth: int = 6,
     drop_rate: float = 0.1,
     decoding: Decoding = DECODING,
+    padding: Padding = "published",
 ) -> DETR:
     """DETR on the map of stride 32.
 
@@ -186,6 +197,7 @@ def build_detr(
         depth: Layers of the encoder, and of the decoder.
         drop_rate: Dropout of the transformer.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(3,))
     head = DETRHead(
@@ -197,7 +209,7 @@ def build_detr(
         depth=depth,
         drop_rate=drop_rate,
     )
-    return DETR(trunk, head, decoding=decoding)
+    return DETR(trunk, head, decoding=decoding, padding=padding)
 
 
 def detr_terms(outputs: DETROutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:

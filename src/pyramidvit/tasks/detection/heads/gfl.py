@@ -4,6 +4,7 @@ Reference: mmdetection 2.13, whose parameter names are kept. Pyramid, towers and
 anchors are those of ATSS.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
-from ....nn.conv import Scale, norm_tower
+from ....nn.bounds import Bounds, clear
+from ....nn.conv import Scale, norm_tower, run_tower
 from ....ops.anchors import anchor_shapes
 from ....ops.boxes import centres_of, clip_boxes, paired_iou, place_boxes, side_distances
 from ....ops.losses import distribution_loss, quality_focal_loss
@@ -22,6 +24,7 @@ from ..dense_decoding import CANDIDATES
 from ..detectors import SingleStageDetector
 from ..divisors import mean_of_processes
 from ..outputs import Decoding, RegionDetections, Sizes, gather_detections, rows_of, truths_of
+from ..trunk import Padding
 from .atss import (
     DECODING,
     STRIDES,
@@ -81,12 +84,17 @@ class GFLHead(nn.Module):
         self.integral = Integral()
         init_head(self, self.gfl_cls)
 
-    def forward(self, maps: Sequence[Tensor]) -> GFLOutputs:
-        """Reads maps [B, dim, H_l, W_l], one a level."""
+    def forward(self, maps: Sequence[Tensor], bounds: Bounds | None = None) -> GFLOutputs:
+        """Reads maps [B, dim, H_l, W_l], one a level.
+
+        With `bounds`, logits are minus infinity beyond an image's own part.
+        """
         logits, sides, distances = [], [], []
         for x, scale, stride in zip(maps, self.scales, STRIDES, strict=True):
-            classes, boxes = self.cls_convs(x), self.reg_convs(x)
-            logits.append(rows_of(self.gfl_cls(classes), self.num_classes))  # [B, N_l, K]
+            classes = run_tower(self.cls_convs, x, bounds)
+            boxes = run_tower(self.reg_convs, x, bounds)
+            classes = clear(self.gfl_cls(classes), bounds, -math.inf)
+            logits.append(rows_of(classes, self.num_classes))  # [B, N_l, K]
             rows = scale(rows_of(self.gfl_reg(boxes), 4 * (FARTHEST + 1)))
             sides.append(rows.unflatten(-1, (4, -1)))  # [B, N_l, 4, 17]
             distances.append(self.integral(sides[-1]) * stride)  # [B, N_l, 4]
@@ -103,6 +111,7 @@ def build_gfl(
     width: int = 256,
     anchor_scale: float = 8.0,
     decoding: Decoding = DECODING,
+    padding: Padding = "published",
 ) -> SingleStageDetector:
     """GFL on levels of stride 8 to 128.
 
@@ -114,9 +123,10 @@ def build_gfl(
         width: Channels of pyramid and towers.
         anchor_scale: Side of the anchors by which objects choose their cells, in strides.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     head = GFLHead(num_classes, dim=width, anchor_scale=anchor_scale)
-    return assemble(head, backbone, in_chans, drop_path_rate, width, decoding)
+    return assemble(head, backbone, in_chans, drop_path_rate, width, decoding, padding)
 
 
 def gfl_terms(outputs: GFLOutputs, batch: Batch[DetectionTarget]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ....nn.bounds import Bounds, clear
 from ....nn.conv import conv_tower
 from ....ops.anchors import anchor_shapes, grid_anchors
 from ..outputs import DenseOutputs, rows_of
@@ -50,17 +51,21 @@ class RetinaNetHead(nn.Module):
         init_normal(self, std=0.01)
         nn.init.constant_(self.retina_cls.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
 
-    def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
-        """Reads maps [B, dim, H_l, W_l], one a level; K logits and 4 corrections an anchor."""
+    def forward(self, maps: Sequence[Tensor], bounds: Bounds | None = None) -> DenseOutputs:
+        """Reads maps [B, dim, H_l, W_l], one a level; K logits and 4 corrections an anchor.
+
+        With `bounds`, logits are minus infinity beyond an image's own part.
+        """
         logits, deltas, anchors = [], [], []
         for x, shapes, stride in zip(maps, self.shapes, self.strides, strict=True):
             classes, boxes = x, x
             for conv in self.cls_convs:
-                classes = conv(classes)
+                classes = conv(clear(classes, bounds))
             for conv in self.reg_convs:
-                boxes = conv(boxes)
-            logits.append(rows_of(self.retina_cls(classes), self.num_classes))  # [B, N_l, K]
-            deltas.append(rows_of(self.retina_reg(boxes), 4))  # [B, N_l, 4]
+                boxes = conv(clear(boxes, bounds))
+            classes = clear(self.retina_cls(clear(classes, bounds)), bounds, -math.inf)
+            logits.append(rows_of(classes, self.num_classes))  # [B, N_l, K]
+            deltas.append(rows_of(self.retina_reg(clear(boxes, bounds)), 4))  # [B, N_l, 4]
             grid = (x.shape[2], x.shape[3])
             anchors.append(grid_anchors(shapes.to(x.device), grid, stride))  # [N_l, 4]
         return DenseOutputs(tuple(logits), tuple(deltas), tuple(anchors))

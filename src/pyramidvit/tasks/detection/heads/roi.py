@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ....ops.boxes import clip_boxes, decode_boxes
 from ....ops.matching import BACKGROUND, match_boxes, sample_matches
-from ....ops.regions import pool_regions
+from ....ops.regions import Level, pool_regions
 from ....ops.selection import select_boxes
 from ..outputs import (
     Decoding,
@@ -81,7 +81,7 @@ class RoIHead(nn.Module):
         self.strides = tuple(strides)
 
     def forward(
-        self, maps: Sequence[Tensor], boxes: Tensor, images: Tensor
+        self, maps: Sequence[Level], boxes: Tensor, images: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits [R, K + 1] and corrections [R, K, 4] of regions [R, 4] of images [R]."""
         x = pool_regions(maps, self.strides, boxes, images, BOX_SIDE)  # [R, dim, 7, 7]
@@ -89,7 +89,7 @@ class RoIHead(nn.Module):
         return logits, deltas
 
     def forward_masks(
-        self, maps: Sequence[Tensor], boxes: Tensor, images: Tensor, labels: Tensor
+        self, maps: Sequence[Level], boxes: Tensor, images: Tensor, labels: Tensor
     ) -> Tensor | None:
         """Logits [n, 28, 28] of the masks of labels [n] in boxes [n, 4] of images [n]."""
         if self.mask_head is None:

@@ -3,6 +3,7 @@
 Reference: mmdetection 2.13, whose parameter names are kept.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from ....nn.bounds import Bounds, clear
 from ....ops.anchors import anchor_shapes, grid_anchors
 from ....ops.boxes import clip_boxes, decode_boxes
 from ....ops.selection import Selected, best_rows
@@ -39,12 +41,16 @@ class RPNHead(nn.Module):
         self.rpn_reg = nn.Conv2d(dim, len(RATIOS) * 4, 1)
         init_normal(self, std=0.01)
 
-    def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
-        """Reads maps [B, dim, H_l, W_l], one a level; one logit and 4 corrections an anchor."""
+    def forward(self, maps: Sequence[Tensor], bounds: Bounds | None = None) -> DenseOutputs:
+        """Reads maps [B, dim, H_l, W_l], one a level; one logit and 4 corrections an anchor.
+
+        With `bounds`, logits are minus infinity beyond an image's own part.
+        """
         logits, deltas, anchors = [], [], []
         for x, shapes, stride in zip(maps, self.shapes, self.strides, strict=True):
-            hidden = F.relu(self.rpn_conv(x))
-            logits.append(rows_of(self.rpn_cls(hidden), 1))  # [B, N_l, 1]
+            hidden = F.relu(self.rpn_conv(clear(x, bounds)))
+            objects = clear(self.rpn_cls(hidden), bounds, -math.inf)
+            logits.append(rows_of(objects, 1))  # [B, N_l, 1]
             deltas.append(rows_of(self.rpn_reg(hidden), 4))  # [B, N_l, 4]
             grid = (x.shape[2], x.shape[3])
             anchors.append(grid_anchors(shapes.to(x.device), grid, stride))  # [N_l, 4]
@@ -73,6 +79,7 @@ def propose_for(
     for level, (logits, deltas, anchors) in enumerate(zip(*outputs, strict=True)):
         value = logits[image, :, 0].sigmoid()  # [N_l]
         rows = best_rows(value, candidates)
+        rows = rows[logits[image, rows, 0] > -math.inf]  # those of the image's own part
         boxes.append(decode_boxes(deltas[image, rows], anchors[rows]))
         scores.append(value[rows])
         levels.append(torch.full_like(rows, level))

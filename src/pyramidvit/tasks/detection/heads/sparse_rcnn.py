@@ -19,7 +19,7 @@ from ....nn.transformer import HiddenLayer, QueryAttention
 from ....ops.boxes import decode_boxes, extents
 from ....ops.losses import focal_loss, giou_loss, l1_loss
 from ....ops.matching import match_one_to_one
-from ....ops.regions import pool_regions
+from ....ops.regions import Level, pool_regions
 from ....ops.selection import select_boxes
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
@@ -33,7 +33,7 @@ from ..outputs import (
     gather_detections,
     truths_of,
 )
-from ..trunk import build_backbone
+from ..trunk import Padding, bounds_of, build_backbone, check_padding, own_parts, read_maps
 from .retinanet import PRIOR
 
 SIDE = 7  # cells along each side of a region
@@ -164,7 +164,7 @@ class SparseRCNNHead(nn.Module):
         self.strides = tuple(strides)
         self.bbox_head = nn.ModuleList(Stage(num_classes, dim, hidden) for _ in range(depth))
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor, features: Tensor) -> SparseRCNNOutputs:
+    def forward(self, maps: Sequence[Level], boxes: Tensor, features: Tensor) -> SparseRCNNOutputs:
         """Moves boxes [B, Q, 4] with features [B, Q, C] over maps [B, C, H_l, W_l].
 
         No stage learns through the boxes that it gives to the next one.
@@ -187,10 +187,11 @@ class SparseRCNN(nn.Module):
 
     Args:
         backbone: Images to a list of maps.
-        neck: Those to maps of one width.
+        neck: Those, and `Bounds` or None, to maps of one width.
         rpn_head: Sizes to boxes and features to start from.
         roi_head: Maps and those to outputs.
         decoding: How detections are chosen from the outputs.
+        padding: See `trunk.bounds_of`.
     """
 
     def __init__(
@@ -201,9 +202,11 @@ class SparseRCNN(nn.Module):
         roi_head: SparseRCNNHead,
         *,
         decoding: Decoding,
+        padding: Padding = "published",
     ) -> None:
         super().__init__()
         self.decoding = decoding
+        self.padding = check_padding(padding)
         self.backbone = backbone
         self.neck = neck
         self.rpn_head = rpn_head
@@ -225,9 +228,9 @@ class SparseRCNN(nn.Module):
         """
         sizes = [(images.shape[2], images.shape[3])] * len(images) if sizes is None else sizes
         boxes, features = self.rpn_head(sizes)
-        outputs: SparseRCNNOutputs = self.roi_head(
-            self.neck(self.backbone(images)), boxes, features
-        )
+        bounds = bounds_of(images, sizes, self.padding)
+        maps = self.neck(read_maps(self.backbone, images, bounds), bounds)
+        outputs: SparseRCNNOutputs = self.roi_head(own_parts(maps, bounds), boxes, features)
         return outputs
 
 
@@ -242,6 +245,7 @@ def build_sparse_rcnn(
     proposals: int = 300,
     depth: int = 6,
     decoding: Decoding = DECODING,
+    padding: Padding = "published",
 ) -> SparseRCNN:
     """Sparse R-CNN on levels of stride 4 to 32.
 
@@ -255,6 +259,7 @@ def build_sparse_rcnn(
         proposals: Boxes an image, and so the most objects of an image that can be found.
         depth: Stages.
         decoding: How detections are chosen.
+        padding: "masked" keeps what lies beyond an image's own padding from changing its answers.
     """
     trunk = build_backbone(backbone, in_chans, drop_path_rate, out_indices=(0, 1, 2, 3))
     return SparseRCNN(
@@ -263,6 +268,7 @@ def build_sparse_rcnn(
         ProposalHead(proposals, width),
         SparseRCNNHead(num_classes, (4, 8, 16, 32), dim=width, hidden=hidden, depth=depth),
         decoding=decoding,
+        padding=padding,
     )
 
 
