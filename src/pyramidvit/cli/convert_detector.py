@@ -54,7 +54,9 @@ def describe_for(checkpoint: Checkpoint, to: str) -> dict[str, Any]:
 
 def rebuild(model: dict[str, Any]) -> nn.Module:
     """The network of a record, with fresh weights."""
-    return (segmenters if model["name"] in BUILDERS else detectors).rebuild(model)
+    if model["name"] in BUILDERS:
+        return segmenters.rebuild(model)
+    return detectors.rebuild(model)
 
 
 def convert_detector(

@@ -119,7 +119,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 12,
         "batch_size": 8,
         "lr": 1e-3,
-        "warmup": 1.0,
+        "schedule": "poly",
+        "poly_power": 0.5,  # the rate stays high for long: a few passes are all there is
+        "warmup": 0.3,
         "short_side": 128,
         "long_side": 128,
         "min_scale": 1.0,

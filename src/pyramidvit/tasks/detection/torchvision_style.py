@@ -153,7 +153,7 @@ def count_classes(model: nn.Module) -> int:
     head: Any = getattr(model, "bbox_head", None)
     if head is None:
         head = getattr(getattr(model, "roi_head", None), "bbox_head", None)
-    first = head[0] if isinstance(head, nn.ModuleList) else head  # of several stages
+    first: Any = head[0] if isinstance(head, nn.ModuleList) else head  # of several stages
     if hasattr(first, "num_classes"):
         return int(first.num_classes)
     if not hasattr(first, "fc_cls"):
