@@ -54,7 +54,7 @@ def describe_for(checkpoint: Checkpoint, to: str) -> dict[str, Any]:
 
 def rebuild(model: dict[str, Any]) -> nn.Module:
     """The network of a record, with fresh weights."""
-    return (segmenters if model["name"] in BUILDERS else detectors).rebuild(model)
+    return segmenters.rebuild(model) if model["name"] in BUILDERS else detectors.rebuild(model)
 
 
 def convert_detector(
