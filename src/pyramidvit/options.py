@@ -48,7 +48,8 @@ class TrainOptions:
         seed: Decides initial weights, order, augmentation and held-out images.
         device: "auto", "cpu", "cuda" or "mps".
         devices: Processes on this machine, one a device; torchrun's count wins.
-        precision: "float32", or "bf16" for mixed precision.
+        precision: "float32", "bf16" for mixed precision, or "auto": bf16 where the device computes
+            with it natively.
         workers: Image-reading processes for each training process; -1 decides by the machine.
         repeats: Times that an epoch draws each image (repeated augmentation).
         checkpoint_steps: Updates between snapshots inside an epoch, for --resume.
@@ -85,7 +86,7 @@ class TrainOptions:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "auto"] = "float32"
     workers: int = -1
     repeats: int = 1
     checkpoint_steps: int = 500

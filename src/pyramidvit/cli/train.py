@@ -81,7 +81,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     kind.check(options)
     check_exists(options.data)
 
-    from ..engine.device import build_fabric
+    from ..engine.device import build_fabric, native_precision
     from ..engine.folders import check_output, make_shared_folder, write_args, write_environment
     from ..engine.outputs import write_samples
     from ..engine.report import Notes, Reporter
@@ -96,6 +96,8 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     data = load_data(kind.task, options.data, seed=options.seed, held_out=held_out)
     place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
     options = replace(options, data=place)  # found again from wherever one stands
+    if options.precision == "auto":
+        options = replace(options, precision=native_precision(options.device))
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     asked, options = options, measure(kind, options, data, fabric, reporter)

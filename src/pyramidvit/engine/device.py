@@ -15,6 +15,19 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {
 }
 
 
+def native_precision(device: str) -> Literal["float32", "bf16"]:
+    """What is quickest on a device: bf16 where it has instructions for it."""
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+        native = False
+    else:
+        # torch's own, but private: without it bf16 might be emulated, many times slower.
+        ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        native = ask is not None and ask()
+    return "bf16" if native else "float32"
+
+
 def build_fabric(device: str, devices: int, precision: str) -> Fabric:
     """Fabric for the devices that were asked for, launched; under torchrun its counts win.
 

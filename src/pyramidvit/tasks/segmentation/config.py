@@ -91,6 +91,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "poly",
         "poly_power": 0.5,  # the rate stays high for long: a few passes are all there is
         "warmup": 0.2,
+        "precision": "auto",
         "short_side": 128,
         "long_side": 128,
         "min_scale": 1.0,
