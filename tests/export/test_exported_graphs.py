@@ -10,35 +10,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pyramidvit import PVTv1Classifier, PVTv1Pyramid, PVTv2Classifier, PVTv2Pyramid, create_model
-from pyramidvit.backbones.pvt_v1 import SIZES as V1
+from pyramidvit import PVTv1Classifier, PVTv2Classifier, PVTv2Pyramid
 from pyramidvit.backbones.pvt_v1 import PVTv1Size
-from pyramidvit.backbones.pvt_v2 import SIZES as V2
 from pyramidvit.backbones.pvt_v2 import PVTv2Size
 from pyramidvit.export.formats import open_onnx, open_openvino, to_onnx
 from pyramidvit.export.graph import AverageBins, Exportable, averages, capture, write_out_bins
 from pyramidvit.export.write import TOLERANCE, difference
+from pyramidvit.necks.fpn import FPN
+from pyramidvit.tasks.segmentation.heads.semantic_fpn import SemanticFPNHead
+from pyramidvit.tasks.segmentation.heads.trans2seg import Trans2SegHead
+from pyramidvit.tasks.segmentation.model import Segmenter
 from pyramidvit.weights.inputs import PUBLISHED
 
-# Every operator of a model stands in the first block of a stage, so one is enough here;
-# benchmarks/check_exports.py takes the published depths.
+# Every operator of a model stands in the first block of a stage, so one is enough here, and narrow
+# ones do; benchmarks/check_exports.py takes the published sizes.
 ONE_EACH = (1, 1, 1, 1)
-NARROW = PVTv2Size(depths=ONE_EACH, dims=V2["pvt_v2_b0"].dims)
-LINEAR = PVTv2Size(depths=ONE_EACH, dims=V2["pvt_v2_b0"].dims, linear=True)
-FIRST = PVTv1Size(depths=ONE_EACH, sr_ratios=V1["pvt_tiny"].sr_ratios)
+DIMS = (16, 32, 40, 64)
+FIRST = PVTv1Size(depths=ONE_EACH, dims=DIMS)
+SECOND = PVTv2Size(depths=ONE_EACH, dims=DIMS)
+LINEAR = PVTv2Size(depths=ONE_EACH, dims=DIMS, linear=True)
 
 
-def semantic_fpn() -> nn.Module:
-    return create_model("semantic_fpn", backbone="pvt_v2_b0", num_classes=5, width=32)
+def semantic_fpn() -> Segmenter:
+    neck = FPN(DIMS, 32, num_outs=4, extra="pool")
+    return Segmenter(PVTv2Pyramid(SECOND), neck, SemanticFPNHead(5, in_dim=32, dim=16))
+
+
+def trans2seg() -> Segmenter:
+    head = Trans2SegHead(11, (16, 64), dim=32, depth=2, hidden=8, side=2)
+    return Segmenter(PVTv2Pyramid(SECOND, out_indices=(0, 3)), nn.Identity(), head)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "v1 classifier": lambda: PVTv1Classifier(FIRST, num_classes=7),
-    "v1 features": lambda: PVTv1Pyramid(FIRST),
-    "v2 classifier": lambda: PVTv2Classifier(NARROW, num_classes=7),
-    "linear classifier": lambda: PVTv2Classifier(LINEAR, num_classes=7),
+    "v2 classifier": lambda: PVTv2Classifier(SECOND, num_classes=7),
     "linear features": lambda: PVTv2Pyramid(LINEAR),
     "semantic_fpn": semantic_fpn,
+    "trans2seg": trans2seg,
 }
 
 

@@ -72,7 +72,7 @@ class ClassTransformer(nn.Module):
         grid = (x.shape[2], x.shape[3])
         tokens = self.encode(self.hybrid_embed["proj"](to_tokens(x)), grid)  # [B, N, E]
         features = to_map(tokens, grid)
-        query = self.cls_embed.expand(len(x), -1, -1)  # [B, K, E]
+        query = self.cls_embed.expand(x.shape[0], -1, -1)  # [B, K, E]
         decoder = [block for block in self.blocks_decoder if isinstance(block, DecoderBlock)]
         for block in decoder[:-1]:
             _, query = block.ask(query, tokens)
@@ -83,7 +83,7 @@ class ClassTransformer(nn.Module):
 
     def encode(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens [B, N, E] that have seen each other, and a class token that is then dropped."""
-        token = self.cls_token.expand(len(tokens), -1, -1)
+        token = self.cls_token.expand(tokens.shape[0], -1, -1)
         positions = table_for(self.pos_embed, grid)
         tokens = torch.cat((token, tokens), dim=1) + positions  # [B, 1 + N, E]
         for block in self.blocks_encoder:
