@@ -1,6 +1,7 @@
 """Mask R-CNN against recordings of the reference code."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +20,6 @@ from pyramidvit.tasks.detection.postprocess import postprocess
 
 TAGS = ("single.f32", "batch.f32", "batch.f64")
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
-
-# Rounding grows from 1e-8 in the heads to 1e-4 in the first blocks, where two norms are 1.0e-4 and
-# 1.3e-4 off the recorded ones, and eleven 8e-5 to 9.4e-5, which other machines may round otherwise.
-UNCERTAIN = {
-    f"backbone.{name}": 1.5e-4
-    for name in (
-        *("norm1.weight", "patch_embed2.norm.weight", "block1.0.norm1.weight"),
-        *("block1.0.attn.q.bias", "block1.1.attn.kv.bias", "block1.1.norm2.*"),
-        *("block2.0.norm2.*", "block2.1.attn.kv.bias", "block2.1.attn.sr.bias"),
-        *("block2.1.attn.norm.bias", "block2.1.norm2.bias"),
-    )
-}
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +136,20 @@ def test_detections_and_masks_equal_the_reference(
             golden.check_masks(f"{tag}/mask_", f"{i}.{frame}", masks[pairs], sure[pairs])
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Sums that are split in two, as they seem to have been when the outputs were recorded.
+
+    Rounding grows through the backbone to its first blocks. With one thread two of 218 norms of
+    gradients are 1.0e-4 and 1.25e-4 off the recorded ones, with two threads none above 0.91e-4.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("precision", DTYPES)
 def test_losses_and_gradients_equal_the_reference(
     golden: DenseGolden, model: TwoStageDetector, precision: str
@@ -170,4 +173,4 @@ def test_losses_and_gradients_equal_the_reference(
         {name: recorded[name] for name in names.values()}, rel=tolerance
     )
     if precision == "f32":
-        golden.check_gradients(model, total, precision, uncertain=UNCERTAIN)
+        golden.check_gradients(model, total, precision)

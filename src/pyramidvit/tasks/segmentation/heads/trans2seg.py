@@ -84,7 +84,7 @@ class Trans2SegHead(nn.Module):
         x = self.lay2(self.lay1(x))  # [B * k, hidden, h, w]
         x = F.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=True)
         x = self.pred(self.lay3(x + for_each(fine, count)))  # [B * k, 1, H_1, W_1]
-        x = x[:, 0].unflatten(0, (batch, count))  # [B, k, H_1, W_1]
+        x = torch.unflatten(x[:, 0], 0, (batch, count))  # [B, k, H_1, W_1]
         return x
 
 
