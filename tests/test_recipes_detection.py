@@ -86,7 +86,14 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
     left_to_the_user = {
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
         *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
-        *("tile", "held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
+        *(
+            "tile",
+            "held_out",
+            "layer_decay",
+            "freeze",
+            "patience",
+            "padding",
+        ),  # not in what was published
         *("min_lr", "lr_by", "poly_power", "warmup"),  # nor in steps and with warm-up by updates
     }
     if values["model"] != "detr":
