@@ -1,6 +1,7 @@
 """What detectors cost, against the published figures (`golden_dir`) and counts by hand."""
 
 import json
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,9 @@ def test_gflops_are_the_published_ones(row: str, golden_dir: Path) -> None:
     found = count_operations(build(row)).published / 1e9
     assert round(found, 2) == recorded[row]["gflops"]
     if row in PRINTED:
-        places = len(PRINTED[row].partition(".")[2])
-        assert f"{found:.{places}f}" == PRINTED[row]
+        # The tool prints two decimals, which the papers rounded once more: 290.649, 290.65, 290.7.
+        printed = Decimal(str(round(found, 2))).quantize(Decimal(PRINTED[row]), ROUND_HALF_UP)
+        assert str(printed) == PRINTED[row]
     if row in PRINTED_LESS:
         assert round(found, 1) - PRINTED_LESS[row] == pytest.approx(0.1)
 
