@@ -43,7 +43,6 @@ def trans2seg() -> Segmenter:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "v1 classifier": lambda: PVTv1Classifier(FIRST, num_classes=7),
-    "v2 classifier": lambda: PVTv2Classifier(SECOND, num_classes=7),
     "linear features": lambda: PVTv2Pyramid(LINEAR),
     "semantic_fpn": semantic_fpn,
     "trans2seg": trans2seg,
