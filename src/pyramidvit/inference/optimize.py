@@ -182,10 +182,7 @@ def prepare(trunk: Trunk, name: str, shapes: Sequence[Shape], dtype: torch.dtype
     except Exception as error:  # of a foreign compiler, which may raise anything
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"route {name} failed on this machine: {reason[:200]}") from error
-    has_packed = packed.has_operators(dtype)
-    return PreparedTrunk(
-        packed.pack(trunk, dtype) if has_packed else packed.share(trunk, dtype), runs
-    )
+    return PreparedTrunk(packed.pack(trunk, dtype), runs)
 
 
 def compare(
