@@ -1,8 +1,8 @@
 """oneDNN by torch's own but private operators, which `torch.compile` uses too; called here alone.
 
 A weight is packed once, in the order in which the processor reads it, where torch would do so at
-every call; and what follows a product (activation, residual) is done before its results leave the
-cache. Where an operator is missing, or is not what it was, the layers here compute the same by
+every call; and an activation behind a product is computed before its results leave the cache.
+Where an operator is missing, or is not what it was, the layers here compute the same by
 public means.
 """
 
@@ -33,18 +33,13 @@ class PackedLinear(nn.Module):
         self.packs = has_operators(weight.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packs else weight
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Maps [..., in] to [..., out]; a `residual` of that shape is added to the results."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [..., in] to [..., out]."""
         if not self.packs:
-            x = activate(F.linear(x, self.weight, self.bias), self.activation)
-            return x if residual is None else residual + x
-        if residual is None:
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, self.activation, NO_SCALARS, "none"
-            )
-            return found
-        assert self.activation == "none"
-        found = torch.ops.mkldnn._linear_pointwise(x, residual, self.weight, self.bias, "add")
+            return activate(F.linear(x, self.weight, self.bias), self.activation)
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self.weight, self.bias, self.activation, NO_SCALARS, "none"
+        )
         return found
 
 
@@ -99,14 +94,12 @@ def has_operators(dtype: torch.dtype) -> bool:
     try:
         packed = ours._reorder_linear_weight(square)
         plain = ours._linear_pointwise(tokens, packed, None, "relu", NO_SCALARS, "none")
-        added = ours._linear_pointwise(tokens, tokens, packed, None, "add")
         packed = ours._reorder_convolution_weight(kernel.contiguous(), *geometry)
         map_ = ours._convolution_pointwise(x, packed, None, *geometry, "gelu", NO_SCALARS, "none")
     except (AttributeError, RuntimeError, TypeError):
         return False
     pairs = (
         (plain, F.relu(F.linear(tokens, square))),
-        (added, tokens + F.linear(tokens, square)),
         (map_, F.gelu(F.conv2d(x, kernel, padding=1, groups=8))),
     )
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
