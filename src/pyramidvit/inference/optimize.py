@@ -151,11 +151,13 @@ def shapes_of(example: Tensor | int | Sequence[Any], in_chans: int) -> list[Shap
         ValueError: It stands for none.
     """
     if isinstance(example, int):
-        example = (1, in_chans, example, example)
+        shapes: list[Shape] = [(1, in_chans, example, example)]
     elif isinstance(example, Tensor):
-        example = tuple(example.shape)
-    several = bool(example) and not isinstance(example[0], int)
-    shapes = [tuple(shape) for shape in (example if several else [example])]
+        shapes = [tuple(example.shape)]
+    elif example and not isinstance(example[0], int):
+        shapes = [tuple(shape) for shape in example]
+    else:
+        shapes = [tuple(example)]
     for shape in shapes:
         if len(shape) != 4 or shape[0] < 1 or shape[1] != in_chans or min(shape[2:]) < MIN_SIZE:
             raise ValueError(

@@ -60,11 +60,12 @@ class PreparedTrunk(nn.Module):
 def compute(run: Run, images: Tensor, piece: int) -> Any:
     """What `run` gives for images [B, C, H, W], asked for `piece` of them at a time; float32."""
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        found = [run(part) for part in images.split(piece)]
+        found = [run(part) for part in torch.split(images, piece)]
     if isinstance(found[0], Tensor):
         return join(found)
     return [join(maps) for maps in zip(*found, strict=True)]
 
 
 def join(parts: Sequence[Any]) -> Tensor:
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).float()
+    joined: Tensor = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return joined.float()
