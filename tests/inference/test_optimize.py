@@ -213,6 +213,9 @@ def test_mistakes_are_answered_in_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
         optimize(model, precision="int8")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"sides from 32 up, got \(1, 3, 16, 64\)"):
         optimize(model, (1, 3, 16, 64))
+    for route in ("openvino", "compiled", "packed"):  # "meta" stands for a GPU
+        with pytest.raises(UserError, match=f"route {route} is for the CPU, and the model is on"):
+            ROUTES[route].check(PVTv2Classifier(SMALL).to("meta"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="openvino is not installed; pip install openvino"):
         optimize(model, route="openvino")

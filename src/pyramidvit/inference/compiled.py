@@ -18,7 +18,7 @@ from .. import __version__
 from ..backbones.trunk import Trunk
 from ..errors import UserError
 from .packed import share
-from .trunk import Outputs, Run, Shape
+from .trunk import Outputs, Run, Shape, check_device
 
 
 def check(trunk: Trunk) -> None:
@@ -27,9 +27,7 @@ def check(trunk: Trunk) -> None:
     Raises:
         UserError: Saying why.
     """
-    device = next(trunk.parameters()).device
-    if device.type != "cpu":
-        raise UserError(f"route compiled is for the CPU, and the model is on {device}")
+    check_device(trunk, "compiled")
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         raise UserError("route compiled: no C++ compiler is here; install g++, or name one in CXX")
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..backbones.classifier import Classifier
 from ..backbones.trunk import Trunk
 from ..errors import UserError
-from .trunk import Outputs, Run, Shape
+from .trunk import Outputs, Run, Shape, check_device
 
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -19,6 +19,7 @@ def check(trunk: Trunk) -> None:
     Raises:
         UserError: Saying why.
     """
+    check_device(trunk, "openvino")
     if importlib.util.find_spec("openvino") is None:
         raise UserError("route openvino: openvino is not installed; pip install openvino")
 

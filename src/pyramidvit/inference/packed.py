@@ -16,6 +16,7 @@ from ..nn.attention import LinearSpatialReductionAttention, SpatialReductionAtte
 from ..nn.feed_forward import ConvFeedForward, FeedForward
 from ..nn.patch_embed import PatchEmbed
 from .onednn import Activation, PackedConv, PackedLinear, has_operators
+from .trunk import check_device
 
 Attention = SpatialReductionAttention | LinearSpatialReductionAttention
 
@@ -26,9 +27,7 @@ def check(trunk: Trunk) -> None:
     Raises:
         UserError: Saying why.
     """
-    device = next(trunk.parameters()).device
-    if device.type != "cpu":
-        raise UserError(f"route packed is for the CPU, and the model is on {device}")
+    check_device(trunk, "packed")
     if not has_operators(torch.float32):
         raise UserError("route packed: this torch has not the oneDNN operators that it needs")
 

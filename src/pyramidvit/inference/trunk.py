@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.trunk import Trunk
+from ..errors import UserError
 from ..nn.bounds import Bounds
 
 Shape = tuple[int, ...]  # of images: (B, C, H, W)
@@ -64,6 +65,17 @@ def compute(run: Run, images: Tensor, piece: int) -> Any:
     if isinstance(found[0], Tensor):
         return join(found)
     return [join(maps) for maps in zip(*found, strict=True)]
+
+
+def check_device(trunk: Trunk, route: str) -> None:
+    """Refuses a model on a GPU for a route of the CPU.
+
+    Raises:
+        UserError: Naming both.
+    """
+    device = next(trunk.parameters()).device
+    if device.type != "cpu":
+        raise UserError(f"route {route} is for the CPU, and the model is on {device}")
 
 
 def join(parts: Sequence[Any]) -> Tensor:
