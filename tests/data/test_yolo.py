@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from annotated import make_picture, make_yolo
 from pyramidvit.data.detection import load_detection_data, read_annotations
-from pyramidvit.data.yolo import bounds, from_centre, label_file
+from pyramidvit.data.yolo import bounds, find_yolo, from_centre, label_file
 from pyramidvit.errors import UserError
 from pyramidvit.ops.masks import mask_areas
 
@@ -153,6 +153,18 @@ def test_a_description_that_cannot_be_used_is_refused(
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["classes.yaml", "classes.txt", "data.yaml"])
+def test_the_class_file_of_label_maps_is_not_taken_for_yolo(tmp_path: Path, name: str) -> None:
+    content = {"classes.yaml": "names: [a]", "data.yaml": "classes: [a]  # names"}
+    make_picture(tmp_path / "images" / "1.png")
+    make_picture(tmp_path / "labels" / "1.png")
+    (tmp_path / name).write_text(content.get(name, "a\n"))
+    assert find_yolo(tmp_path) is None
+    assert find_yolo(tmp_path / name) is None
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert find_yolo(tmp_path) == (tmp_path / name if name == "classes.txt" else None)
 
 
 def test_yaml_that_repeats_itself_a_billion_times_is_refused_at_once(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UserError
 from ..structures import Classes
 from .check_maps import MapReport, check_maps
 from .check_pictures import Start, check_picture
-from .detection import Reading, read_annotations
+from .detection import NothingKnown, Reading, read_annotations
 from .faults import Fault
 from .image_folder import class_folders, find_parts, pictures_below
 from .objects import DetectionSource
@@ -105,8 +104,8 @@ def check_data(
         return check_maps(read_maps(place), start=start, quick=quick)
     try:
         reading = read_annotations(place)
-    except UserError:
-        if task == "detection" or not place.exists():
+    except NothingKnown:
+        if task == "detection":
             raise
         maps = find_maps(place)
         if maps:

@@ -9,7 +9,7 @@ from typing import Literal
 from ..errors import UserError, nearest
 from ..structures import Classes
 from .coco import read_coco
-from .coco_files import find_coco
+from .coco_files import find_coco, find_damaged
 from .faults import Fault, note, refuse
 from .image_folder import check_folder
 from .objects import DetectionSource, clean
@@ -20,6 +20,10 @@ from .voc import find_voc, read_voc
 from .yolo import find_yolo, read_yolo
 
 Form = Literal["COCO json", "Pascal VOC XML", "YOLO text"]
+
+
+class NothingKnown(UserError):
+    """A place holds no annotations at all, so it may hold something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,8 @@ def read_annotations(place: Path) -> Reading:
     """Recognises the form of the data at a place and reads it.
 
     Raises:
-        UserError: Nothing known is there, or a file cannot be understood at all.
+        NothingKnown: No annotations are there.
+        UserError: There is no such place, or a file cannot be understood at all.
     """
     if not place.exists():
         check_folder(place)
@@ -106,9 +111,10 @@ def read_annotations(place: Path) -> Reading:
     if voc:
         classes, tables = read_voc(voc, faults)
         return finish("Pascal VOC XML", classes, tables, faults)
-    raise UserError(
+    damaged = find_damaged(place)
+    raise NothingKnown(
         f"{place} holds no annotations that are known: COCO json (with images, annotations and"
-        " categories), YOLO text (with data.yaml), or Pascal VOC XML"
+        " categories), YOLO text (with data.yaml), or Pascal VOC XML" + f"; {damaged}" * bool(damaged)
     )
 
 

@@ -5,6 +5,7 @@ A `data.yaml` names the classes and the folders of the parts; without one, `clas
 """
 
 import math
+import re
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from ..errors import UserError, one_line
 from ..structures import Classes
+from .class_files import describes_maps
 from .faults import Fault
 from .image_folder import pictures_below
 from .images import is_image
@@ -22,20 +24,35 @@ from .outlines import NONE, POLYGONS
 from .table import Table, TableBuilder
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NAMES = re.compile(rb"\bnames['\"]?\s*:")
 FAR = 1.5  # shares beyond which numbers are taken for pixels
 
 
 def find_yolo(place: Path) -> Path | None:
     """The file that describes YOLO data at a place; None where there is none."""
     if place.is_file():
-        return place if place.suffix.lower() in (".yaml", ".yml") else None
+        is_yaml = place.suffix.lower() in (".yaml", ".yml")
+        return place if is_yaml and not names_maps(place) else None
     known = [place / name for name in (*YAML_NAMES, f"{place.resolve().name}.yaml")]
     known += sorted(place.glob("*.yaml"))
     for file in known:
-        if file.is_file() and b"names" in read_bytes(file):
+        if file.is_file() and b"names" in read_bytes(file) and not names_maps(file):
             return file
-    lists = (place / "classes.txt", place / "labels" / "classes.txt")
-    return next((f for f in lists if f.is_file() and (place / "labels").is_dir()), None)
+    labels = place / "labels"
+    lists = (place / "classes.txt", labels / "classes.txt")
+    file = next((f for f in lists if f.is_file() and labels.is_dir()), None)
+    return None if file is None or holds_maps(labels) else file
+
+
+def names_maps(file: Path) -> bool:
+    """Whether a YAML file names the classes of label maps, and is none of YOLO's."""
+    return file.stem == "classes" or (describes_maps(file) and not NAMES.search(read_bytes(file)))
+
+
+def holds_maps(labels: Path) -> bool:
+    """Whether a folder called labels has pictures and no text: those are label maps."""
+    texts = (file for file in labels.rglob("*.txt") if file.name != "classes.txt")
+    return next(texts, None) is None and bool(pictures_below(labels))
 
 
 def read_yolo(file: Path, faults: list[Fault]) -> tuple[Classes, dict[str, Table]]:
