@@ -87,6 +87,13 @@ def test_a_picture_without_a_label_file_has_no_objects(tmp_path: Path) -> None:
     assert len(load_detection_data(tmp_path, seed=0).splits["all"][0].target.boxes) == 0
 
 
+def test_two_classes_of_one_name_are_said(tmp_path: Path) -> None:
+    make_yolo(tmp_path, {"train": LINES}, "names: [ant, ant]\ntrain: train/images\n")
+    faults = [(f.kind, f.place, f.text) for f in read_annotations(tmp_path).faults]
+    place = f"{tmp_path / 'data.yaml'}: names[1]"
+    assert faults == [("repeated_name", place, "class 0 is called ant already")]
+
+
 def test_class_numbers_may_have_gaps(tmp_path: Path) -> None:
     text = "names: {10: ten, 2: two}\ntrain: train/images\n"
     make_yolo(tmp_path, {"train": {"1": "10 0.5 0.5 1 1\n", "2": ""}}, text)

@@ -113,6 +113,7 @@ def read_coco(file: Path, faults: list[Fault]) -> tuple[Classes, Table]:
 
 def read_categories(file: Path, records: list[Any], faults: list[Fault]) -> Classes:
     names: dict[Any, str] = {}
+    first: dict[str, Any] = {}
     for k, record in enumerate(records):
         place = f"{file}: categories[{k}]"
         if not isinstance(record, dict) or not is_id(record.get("id")) or "name" not in record:
@@ -121,7 +122,10 @@ def read_categories(file: Path, records: list[Any], faults: list[Fault]) -> Clas
             text = f"id {record['id']} belongs to {names[record['id']]} already"
             faults.append(Fault("duplicate_class", place, text))
         else:
-            names[record["id"]] = str(record["name"])
+            name = names[record["id"]] = str(record["name"])
+            if first.setdefault(name, record["id"]) != record["id"]:
+                text = f"id {first[name]} is called {name} already"
+                faults.append(Fault("repeated_name", place, text))
     ids = list(names)
     if all(isinstance(i, int) for i in ids):
         ids.sort()

@@ -1,5 +1,7 @@
 """Annotated boxes and masks of any known form: what is it, and what is in it."""
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -57,12 +59,13 @@ def load_detection_data(
         place: A folder, a COCO json, or a `data.yaml`.
         seed: Decides which images are held out, where the data name no validation part.
         held_out: Share of the images that is then held out.
-        classes: The classes of a checkpoint; the data's classes must be among them by name, and
-            labels are numbered as there. Without it, the data's own, in the order of their ids.
+        classes: The classes of a checkpoint; the data's classes must be among them by name (or by
+            id and name, where several have one name), and labels are numbered as there. Without
+            it, the data's own, in the order of their ids.
 
     Returns:
         Splits "train", "validation", "test" as far as the data have them; "all" where a share was
-        held out. A set without training images keeps the parts that it has.
+        held out. The ids of the classes are the data's, as far as they have them. A set without training images keeps the parts that it has.
 
     Raises:
         UserError: Nothing known is there, a record cannot be understood, an object is of an unknown
@@ -77,7 +80,7 @@ def load_detection_data(
     else:
         numbers = match_classes(place, reading, classes)
         tables = {p: relabel(t, reading.classes, numbers) for p, t in tables.items()}
-        classes = with_own_ids(classes, reading.classes)
+        classes = with_own_ids(classes, reading.classes, numbers)
     with_masks = reading.has_masks()
     sources: dict[str, Source] = {p: DetectionSource(t, with_masks) for p, t in tables.items()}
     splits = split(place, tables, sources, held_out=held_out, seed=seed)
@@ -155,16 +158,25 @@ def read_coco_parts(
 
 
 def match_classes(place: Path, reading: Reading, classes: Classes) -> dict[int, int]:
-    """Numbers among `classes` of the data's classes, by name.
+    """Numbers among `classes` of the data's classes, by id and name, else by name alone.
 
     Raises:
-        UserError: A class that has objects is not among them.
+        UserError: A class that has objects is not among them, or could be several of them.
     """
-    by_name = {name: k for k, name in enumerate(classes.names)}
-    numbers = {k: by_name[n] for k, n in enumerate(reading.classes.names) if n in by_name}
+    both = {pair: k for k, pair in enumerate(zip(classes.ids, classes.names, strict=True))}
+    named = Counter(classes.names)
+    by_name = {name: k for k, name in enumerate(classes.names) if named[name] == 1}
+    own = reading.classes
+    found = {k: both.get((own.ids[k], n), by_name.get(n)) for k, n in enumerate(own.names)}
+    numbers = {k: number for k, number in found.items() if number is not None}
     used = {k for table in reading.tables.values() for k in table.labels.tolist()}
     for k in sorted(used - set(numbers)):
-        name = reading.classes.names[k]
+        name = own.names[k]
+        if name in named:
+            raise UserError(
+                f"{named[name]} classes of the checkpoint are called {name}, none with the id"
+                f" {own.ids[k]} that it has in {place}: give it the id of the one that is meant"
+            )
         raise UserError(
             f"class {name} in {place} is not among the {len(classes)} classes of the"
             f" checkpoint; nearest: {nearest(name, classes.names)}"
@@ -172,12 +184,27 @@ def match_classes(place: Path, reading: Reading, classes: Classes) -> dict[int, 
     return numbers
 
 
-def with_own_ids(classes: Classes, own: Classes) -> Classes:
-    """A checkpoint's classes with the data's ids, for results; as they are if one is missing."""
-    ids = dict(zip(own.names, own.ids, strict=True))
-    if not set(classes.names) <= set(ids):
-        return classes
-    return replace(classes, ids=tuple(ids[name] for name in classes.names))
+def with_own_ids(classes: Classes, own: Classes, numbers: Mapping[int, int]) -> Classes:
+    """A checkpoint's classes with the data's ids, for results.
+
+    Classes that the data have not keep their ids where these are free; else they get new ones.
+
+    Args:
+        classes: Of the checkpoint.
+        own: Of the data.
+        numbers: For classes of the data their numbers in `classes`.
+    """
+    ids: dict[int, int | str] = {}
+    for k, number in numbers.items():
+        if number not in ids or own.ids[k] == classes.ids[number]:
+            ids[number] = own.ids[k]
+    taken = set(own.ids)
+    whole = [i for i in (*own.ids, *classes.ids) if isinstance(i, int)]
+    fresh = itertools.count(max(whole, default=0) + 1)
+    for number, old in enumerate(classes.ids):
+        if number not in ids:
+            ids[number] = next(fresh) if old in taken else old
+    return replace(classes, ids=tuple(ids[number] for number in range(len(classes))))
 
 
 def split(

@@ -113,6 +113,9 @@ KINDS = {
     "duplicate_id": Kind(
         "object with an id that is taken", "objects with an id that is taken", "kept"
     ),
+    "repeated_name": Kind(
+        "class with the name of another", "classes with the name of another", "kept"
+    ),
     "nothing_labelled": Kind(
         "label map without a labelled pixel", "label maps without a labelled pixel", "kept"
     ),

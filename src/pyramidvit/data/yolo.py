@@ -79,6 +79,11 @@ def read_yolo(file: Path, faults: list[Fault]) -> tuple[Classes, dict[str, Table
         if not any(label_file(picture).is_file() for picture in found):
             wanted = label_file(found[0])
             raise UserError(f"{file}: no picture of {part} has a label file, such as {wanted}")
+    first: dict[str, int] = {}
+    for number, name in names.items():
+        if first.setdefault(name, number) != number:
+            text = f"class {first[name]} is called {name} already"
+            faults.append(Fault("repeated_name", f"{file}: names[{number}]", text))
     labels = {number: k for k, number in enumerate(names)}
     classes = Classes(names=tuple(names.values()), ids=tuple(names))
     return classes, {part: read_part(found, labels, faults) for part, found in pictures.items()}
