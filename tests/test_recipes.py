@@ -13,12 +13,12 @@ from pyramidvit.backbones import pvt_v1, pvt_v2
 from pyramidvit.cli import main
 from pyramidvit.cli import train as train_verb
 from pyramidvit.cli.tasks import TASKS
+from pyramidvit.engine.loader import TrainingBatches
 from pyramidvit.tasks.classification.config import (
     CLIPPED_IN_PAPER,
     ClassificationOptions,
     check_options,
 )
-from pyramidvit.engine.loader import TrainingBatches
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "classification"
 SIZES = pvt_v1.SIZES | pvt_v2.SIZES
@@ -81,7 +81,9 @@ def test_a_recipe_file_says_its_figures_and_its_command(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(FOLDER.parent.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "path",
+    sorted(FOLDER.parent.glob("*/*.yaml")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_the_batch_of_every_recipe_can_be_shared_as_its_command_says(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

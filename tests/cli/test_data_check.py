@@ -77,7 +77,8 @@ def test_every_fault_of_a_bad_set_is_named(capsys: pytest.CaptureFixture[str]) -
     places = {fault["kind"]: fault["place"] for fault in record["faults"]}
     assert places["bad_mask"] == "bugs/a.json: annotations[4]"
     assert places["duplicate_picture"] == "bugs/6.png"
-    assert places["missing_file"] == "bugs/3.png"
+    assert places["missing_file"] == "bugs/a.json: images[2]"
+    assert "there is no picture bugs/3.png" in {fault["text"] for fault in record["faults"]}
 
 
 def test_the_quick_check_leaves_pixels_and_masks_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +134,17 @@ def test_class_folders_are_checked_too(capsys: pytest.CaptureFixture[str]) -> No
     assert kinds(record) == ["duplicate_picture", "empty_class", "unknown_class", "unreadable"]
     assert {c["name"]: c["train"] for c in record["classes"]} == {"cat": 2, "dog": 2, "empty": 0}
     assert Path("pets-samples.png").is_file()
+
+
+def test_data_without_a_class_or_without_an_image_have_a_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_coco(Path("a/a.json"), [coco_image(1)], [], categories=[])
+    make_voc(Path("b"), "1", voc_xml())
+    make_coco(Path("c/a.json"), [], [])
+    for place, kind in (("a", "no_classes"), ("b", "no_classes"), ("c", "no_images")):
+        code, record = check(capsys, place)
+        assert (code, kinds(record)) == (1, [kind])
 
 
 def break_two_files(root: Path) -> None:

@@ -152,6 +152,17 @@ def test_the_same_seed_holds_the_same_images_out(tmp_path: Path) -> None:
     assert len(held(0)) == 4
 
 
+def test_without_a_class_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    make_coco(tmp_path / "coco" / "a.json", [coco_image(k) for k in range(4)], [], categories=[])
+    for stem in "123":
+        make_voc(tmp_path / "voc", stem, voc_xml())
+    for form in ("coco", "voc"):
+        with pytest.raises(UserError, match=f"{form} names no class of objects"):
+            load_detection_data(tmp_path / form, seed=0)
+        classes = Classes(names=("bee",), ids=(7,))  # of a checkpoint that is scored
+        assert load_detection_data(tmp_path / form, seed=0, classes=classes).classes == classes
+
+
 def test_an_image_cannot_be_held_out_of_one(tmp_path: Path) -> None:
     make_coco(tmp_path / "a.json", [coco_image(1)], [coco_object(1, 1)])
     with pytest.raises(UserError, match="one image only"):

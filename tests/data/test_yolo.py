@@ -87,6 +87,12 @@ def test_a_picture_without_a_label_file_has_no_objects(tmp_path: Path) -> None:
     assert len(load_detection_data(tmp_path, seed=0).splits["all"][0].target.boxes) == 0
 
 
+def test_pictures_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    make_yolo(tmp_path, {"a": {"1": "", "2": ""}, "b": {"1": ""}}, f"{NAMES}train: [a, b]\n")
+    table = read_annotations(tmp_path).tables["train"]
+    assert table.image_ids == ("a/images/1.png", "2", "b/images/1.png")
+
+
 def test_two_classes_of_one_name_are_said(tmp_path: Path) -> None:
     make_yolo(tmp_path, {"train": LINES}, "names: [ant, ant]\ntrain: train/images\n")
     faults = [(f.kind, f.place, f.text) for f in read_annotations(tmp_path).faults]

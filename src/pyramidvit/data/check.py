@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..structures import Classes
 from .check_maps import MapReport, check_maps
 from .check_pictures import Start, check_picture
-from .detection import NothingKnown, Reading, read_annotations
+from .detection import NO_CLASSES, NothingKnown, Reading, read_annotations
 from .faults import Fault
 from .image_folder import class_folders, find_parts, pictures_below
 from .objects import DetectionSource
@@ -113,6 +113,8 @@ def check_data(
         if not place.is_dir() or not any(pictures_below(place / f) for f in class_folders(place)):
             raise
         return check_class_folders(place, start=start, quick=quick)
+    if not len(reading.classes):
+        reading.faults.append(Fault("no_classes", str(place), f"it {NO_CLASSES}"))
     return check_objects(reading, start=start, quick=quick)
 
 
@@ -131,7 +133,8 @@ def check_objects(reading: Reading, *, start: Start, quick: bool) -> Report:
     for source in report.sources.values():
         for index, file in enumerate(source.table.files):
             height, width = (int(side) for side in source.table.sizes[index])
-            found = check_picture(file, (height, width), report, None if quick else seen)
+            hashes, place = None if quick else seen, source.table.image_place(index)
+            found = check_picture(file, (height, width), report, hashes, place)
             size = found or (height, width)
             if all(size) and source.with_masks and not quick:
                 report.faults += source.bad_masks(index, size)

@@ -60,7 +60,7 @@ class Collector:
         try:
             x, y, width, height = (float(number) for number in record["bbox"])
             box = (x, y, x + width, y + height)
-            area = float(record.get("area", area))
+            area = float(area if record.get("area") is None else record["area"])
             crowd = bool(int(record.get("iscrowd") or 0))
         except (LookupError, TypeError, ValueError, OverflowError):
             self.damaged[row] = "bbox must be [x, y, width, height], area and iscrowd numbers"
@@ -164,7 +164,7 @@ def read_images(
             text = f"id {record.image_id} belongs to another image already"
             faults.append(Fault("duplicate_image", place, text))
         else:
-            numbers[record.image_id] = builder.add_image(path, record.image_id, size, str(file))
+            numbers[record.image_id] = builder.add_image(path, record.image_id, size, str(file), k)
     return numbers
 
 

@@ -21,10 +21,12 @@ from .table import Table, relabel
 from .voc import find_voc, read_voc
 from .yolo import find_yolo, read_yolo
 
+NO_CLASSES = "names no class of objects"
+
 Form = Literal["COCO json", "Pascal VOC XML", "YOLO text"]
 
 
-class NothingKnown(UserError):
+class NothingKnown(UserError):  # noqa: N818, it says what is there
     """A place holds no annotations at all, so it may hold something else."""
 
 
@@ -65,11 +67,12 @@ def load_detection_data(
 
     Returns:
         Splits "train", "validation", "test" as far as the data have them; "all" where a share was
-        held out. The ids of the classes are the data's, as far as they have them. A set without training images keeps the parts that it has.
+        held out. A set without training images keeps the parts that it has. The classes have the
+        data's ids, as far as the data have them.
 
     Raises:
         UserError: Nothing known is there, a record cannot be understood, an object is of an unknown
-            class, a class is not in `classes`, or there are no images.
+            class, a class is not in `classes`, or there are no images or no classes.
     """
     place = Path(place)
     reading = read_annotations(place)
@@ -84,6 +87,8 @@ def load_detection_data(
     with_masks = reading.has_masks()
     sources: dict[str, Source] = {p: DetectionSource(t, with_masks) for p, t in tables.items()}
     splits = split(place, tables, sources, held_out=held_out, seed=seed)
+    if not len(classes):
+        raise UserError(f"{place} {NO_CLASSES}, so there is nothing to learn")
     return DataSet(
         name=(place if place.is_dir() else place.parent).resolve().name,
         summary=summarise(place, reading, splits),
@@ -105,25 +110,34 @@ def read_annotations(place: Path) -> Reading:
     coco = find_coco(place)
     if coco:
         tables, classes = read_coco_parts(coco, faults)
-        return finish("COCO json", classes, tables, faults)
+        return finish("COCO json", classes, tables, faults, coco)
     yolo = find_yolo(place)
     if yolo:
         classes, tables = read_yolo(yolo, faults)
-        return finish("YOLO text", classes, tables, faults)
+        return finish("YOLO text", classes, tables, faults, {})
     voc = find_voc(place)
     if voc:
         classes, tables = read_voc(voc, faults)
-        return finish("Pascal VOC XML", classes, tables, faults)
+        return finish("Pascal VOC XML", classes, tables, faults, voc.lists)
     damaged = find_damaged(place)
-    raise NothingKnown(
+    text = (
         f"{place} holds no annotations that are known: COCO json (with images, annotations and"
-        " categories), YOLO text (with data.yaml), or Pascal VOC XML" + f"; {damaged}" * bool(damaged)
+        " categories), YOLO text (with data.yaml), or Pascal VOC XML"
     )
+    raise NothingKnown(text + f"; {damaged}" * bool(damaged))
 
 
 def finish(
-    form: Form, classes: Classes, tables: Mapping[str, Table], faults: list[Fault]
+    form: Form,
+    classes: Classes,
+    tables: Mapping[str, Table],
+    faults: list[Fault],
+    files: Mapping[str, Path],
 ) -> Reading:
+    """The reading of tables, whose parts are listed in `files`, without those that are empty."""
+    for part, table in tables.items():
+        if not table.files and part in files:
+            faults.append(Fault("no_images", str(files[part]), "it names no image"))
     cleaned = {part: clean(table, faults) for part, table in tables.items() if table.files}
     flags = {part: table.has_mask() for part, table in cleaned.items()}
     if any(flag.any() for flag in flags.values()):
@@ -145,12 +159,13 @@ def read_coco_parts(
         names = dict(zip(first.ids, first.names, strict=True))
         used = set(table.labels.tolist())
         for k, (i, name) in enumerate(zip(own.ids, own.names, strict=True)):
+            place = f"{file}: category {i}"
             if i in names and names[i] != name:
-                text = f"category {i} is {name} here and {names[i]} in {next(iter(files.values()))}"
-                faults.append(Fault("unknown_class", str(file), text))
+                text = f"it is {name} here and {names[i]} in {next(iter(files.values()))}"
+                faults.append(Fault("unknown_class", place, text))
             elif i not in names and k in used:
-                text = f"category {i} ({name}) is unknown to {next(iter(files.values()))}"
-                faults.append(Fault("unknown_class", str(file), text))
+                text = f"{name} is unknown to {next(iter(files.values()))}"
+                faults.append(Fault("unknown_class", place, text))
         numbers = {k: first.ids.index(i) for k, i in enumerate(own.ids) if i in names}
         tables[part] = relabel(table, own, numbers)
     assert first is not None

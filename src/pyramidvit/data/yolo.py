@@ -5,8 +5,10 @@ A `data.yaml` names the classes and the folders of the parts; without one, `clas
 """
 
 import math
+import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -164,14 +166,24 @@ def label_file(picture: Path) -> Path:
 
 def read_part(pictures: list[Path], labels: dict[int, int], faults: list[Fault]) -> Table:
     builder = TableBuilder()
-    for picture in pictures:
+    for picture, name in zip(pictures, name_pictures(pictures), strict=True):
         file = label_file(picture)
-        image = builder.add_image(str(picture), picture.stem, (0, 0), str(file))
+        image = builder.add_image(str(picture), name, (0, 0), str(file))
         lines = read_bytes(file).decode(errors="replace").splitlines() if file.is_file() else []
         for number, line in enumerate(lines, 1):
             if line.strip():
                 read_line(line, f"{file}:{number}", image, number, builder, labels, faults)
     return builder.build("{file}:{number}", relative=True)
+
+
+def name_pictures(pictures: list[Path]) -> list[str]:
+    """What each picture is called in results: its stem, or its path where several have that."""
+    stems = Counter(picture.stem for picture in pictures)
+    root = os.path.commonpath([os.path.abspath(p.parent) for p in pictures])  # noqa: PTH100
+    return [
+        p.stem if stems[p.stem] == 1 else Path(os.path.relpath(p, root)).as_posix()
+        for p in pictures
+    ]
 
 
 def read_line(
