@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from pyramidvit.cli.predictions import PredictionFolder
 from pyramidvit.data.digits import NAMES
 from pyramidvit.data.scenes import load_scene_data
 from pyramidvit.data.source import DataSet
-from pyramidvit.engine.report import Bar
-from pyramidvit.structures import Classes
+from pyramidvit.engine.predict import Answer
+from pyramidvit.engine.report import Bar, Reporter
+from pyramidvit.structures import Classes, Origin
 from pyramidvit.tasks.detection.config import DetectionOptions
 from pyramidvit.tasks.detection.task import DETECTION
 
@@ -119,6 +121,26 @@ def test_every_odd_picture_gets_a_line_and_a_place_in_the_coco_file(at_home: Pat
     assert len(coco["annotations"]) == sum(len(line["objects"]) for line in whole) > 0
     assert {row["category_id"] for row in coco["annotations"]} <= {3, 17}
     assert all(row["segmentation"]["size"] for row in coco["annotations"])
+
+
+def test_a_picture_too_long_for_a_jpeg_file_is_drawn_too(tmp_path: Path) -> None:
+    Image.new("RGB", (66_000, 3)).save(tmp_path / "long.png")
+    task = SimpleNamespace(
+        open_results=None,
+        describe=lambda prediction, classes: {},
+        summarise=lambda record: "",
+        draw=lambda picture, prediction, classes: picture,
+    )
+    opened: Any = SimpleNamespace(task=task, classes=CLASSES)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    origin = Origin(name=str(tmp_path / "long.png"), size=(3, 66_000))
+    with PredictionFolder(folder, opened, draw=True, formats=(), reporter=Reporter()) as writer:
+        writer.add(Answer(origin, None))
+    (line,) = (folder / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["picture"] == "long.png"
+    with Image.open(folder / "long.png") as drawn:
+        assert drawn.size == (66_000, 3)
 
 
 def test_a_long_video_says_how_far_it_is(
