@@ -205,6 +205,16 @@ def test_a_json_of_something_else_leaves_class_folders_alone(
     assert "pets/lines.json is no JSON: Extra data" in capsys.readouterr().err
 
 
+def test_mask_rcnn_refuses_boxes_alone_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    objects = [coco_object(1, 1), coco_object(2, 2, segmentation=[])]
+    make_coco(Path("bugs/a.json"), [coco_image(k) for k in (1, 2, 3)], objects)
+    assert main(["train", "--model", "mask_rcnn", "--data", "bugs", "--output", "run"]) == 2
+    assert "bugs/a.json: annotations[1] has no mask" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
 def test_a_turned_photograph_fits_an_annotation_of_how_it_looks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

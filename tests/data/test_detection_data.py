@@ -239,6 +239,21 @@ def test_masks_are_left_out_where_an_object_has_none(tmp_path: Path) -> None:
     assert "1 object without a mask kept, and no masks are used" in data.summary
 
 
+def test_where_masks_are_learnt_every_object_must_have_one(tmp_path: Path) -> None:
+    images, objects = [coco_image(k) for k in range(4)], [coco_object(k, k) for k in range(4)]
+    file = make_coco(tmp_path / "a.json", images, [])
+    load_detection_data(tmp_path, seed=0, need_masks=True)  # nothing is nothing without a mask
+    make_coco(file, images, objects)
+    load_detection_data(tmp_path, seed=0, need_masks=True)
+    make_coco(file, images, [*objects, coco_object(9, 1, segmentation=[])])
+    with pytest.raises(UserError) as some:
+        load_detection_data(tmp_path, seed=0, need_masks=True)
+    assert str(some.value).startswith(f"{file}: annotations[4] has no mask, one of 1 such objects")
+    make_coco(file, images, [coco_object(9, 1, segmentation=[])])
+    with pytest.raises(UserError, match="has boxes without masks: train retinanet"):
+        load_detection_data(tmp_path, seed=0, need_masks=True)
+
+
 def test_validation_alone_is_enough_to_evaluate(tmp_path: Path) -> None:
     make_coco(tmp_path / "instances_val.json", [coco_image(1), coco_image(2)], [])
     assert set(load_detection_data(tmp_path, seed=0).splits) == {"validation"}

@@ -50,6 +50,7 @@ class TrainedOn:
     data: str | None  # None: the digits
     seed: int
     held_out: float
+    max_detections: int = 0  # how many of an image its figures counted; 0: as COCO does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,7 @@ def read_training(record: dict[str, Any]) -> TrainedOn | None:
         data=None if trained["data"] is None else str(trained["data"]),
         seed=int(trained["seed"]),
         held_out=float(trained["held_out"]),
+        max_detections=int(trained.get("max_detections", 0)),
     )
 
 
@@ -228,15 +230,19 @@ def load_data(
     seed: int,
     held_out: float,
     classes: Classes | None = None,
+    need_masks: bool = False,
 ) -> DataSet:
     """The data of a task at a place; what ships with the package where none is named.
 
-    That is, for detection and segmentation scenes, and otherwise single digits.
+    That is, for detection and segmentation scenes, and otherwise single digits. With `need_masks`,
+    objects of detection must have masks.
     """
     if task == "detection":
         if place is None or is_embedded(place):
             return load_scene_data(seed=seed)
-        return load_detection_data(place, seed=seed, held_out=held_out, classes=classes)
+        return load_detection_data(
+            place, seed=seed, held_out=held_out, classes=classes, need_masks=need_masks
+        )
     if task == "segmentation":
         if place is None or is_embedded(place):
             return load_scene_maps(seed=seed)

@@ -53,7 +53,12 @@ class Reading:
 
 
 def load_detection_data(
-    place: str | Path, *, seed: int, held_out: float = 0.2, classes: Classes | None = None
+    place: str | Path,
+    *,
+    seed: int,
+    held_out: float = 0.2,
+    classes: Classes | None = None,
+    need_masks: bool = False,
 ) -> DataSet:
     """Reads the annotations at a place; the pictures and masks are read later, one at a time.
 
@@ -64,6 +69,7 @@ def load_detection_data(
         classes: The classes of a checkpoint; the data's classes must be among them by name (or by
             id and name, where several have one name), and labels are numbered as there. Without
             it, the data's own, in the order of their ids.
+        need_masks: Refuses data with an object that has no mask.
 
     Returns:
         Splits "train", "validation", "test" as far as the data have them; "all" where a share was
@@ -77,6 +83,8 @@ def load_detection_data(
     place = Path(place)
     reading = read_annotations(place)
     refuse(reading.faults, place)
+    if need_masks:
+        check_masks(place, reading)
     tables = reading.tables
     if classes is None:
         classes = reading.classes
@@ -170,6 +178,22 @@ def read_coco_parts(
         tables[part] = relabel(table, own, numbers)
     assert first is not None
     return tables, first
+
+
+def check_masks(place: Path, reading: Reading) -> None:
+    """Refuses data with an object that has no mask.
+
+    Raises:
+        UserError: Naming the object's record, or the place where none has one.
+    """
+    count = sum(len(table.labels) for table in reading.tables.values())
+    if not count or reading.has_masks():
+        return
+    without = [fault.place for fault in reading.faults if fault.kind == "no_mask"]
+    what = f"{place} has boxes without masks"
+    if without:
+        what = f"{without[0]} has no mask, one of {len(without):,} such objects of {count:,}"
+    raise UserError(f"{what}: train retinanet or faster_rcnn on it, or give every object a mask")
 
 
 def match_classes(place: Path, reading: Reading, classes: Classes) -> dict[int, int]:
