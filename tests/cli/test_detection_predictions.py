@@ -1,6 +1,7 @@
 """What predicting and scoring detectors can do beyond a picture at a time, by the verbs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pyramidvit import create_model, save_checkpoint
 from pyramidvit.cli import main, tasks
+from pyramidvit.cli.evaluate import EvaluateOptions, look_as_asked
 from pyramidvit.cli.predictions import PredictionFolder
 from pyramidvit.data.digits import NAMES
 from pyramidvit.data.scenes import load_scene_data
@@ -20,6 +22,7 @@ from pyramidvit.engine.predict import Answer
 from pyramidvit.engine.report import Bar, Reporter
 from pyramidvit.structures import Classes, Origin
 from pyramidvit.tasks.detection.config import DetectionOptions
+from pyramidvit.tasks.detection.metrics import DetectionMetrics
 from pyramidvit.tasks.detection.task import DETECTION
 
 CLASSES = Classes(names=("red", "blue"), ids=(3, 17))
@@ -221,6 +224,18 @@ def test_more_than_a_hundred_objects_count_where_that_is_asked(at_home: Path) ->
         assert f"box_ar{most}" in json.loads(Path(str(most), "metrics.json").read_text())
     assert counts[100] == 100
     assert 100 < counts[300] <= 300
+
+
+def test_an_evaluation_counts_as_the_run_did_unless_it_is_told_otherwise(at_home: Path) -> None:
+    opened = tasks.open_checkpoint(str(at_home / "detector.safetensors"))
+    options = {"data": None, "seed": 0, "held_out": 0.2}
+    cases = (({"max_detections": 300}, 0, 300), ({"max_detections": 300}, 7, 7), ({}, 0, 100))
+    for said, asked, most in cases:
+        run = replace(opened, trained_on=tasks.read_training({"options": options | said}))
+        looking = look_as_asked(run, EvaluateOptions(max_detections=asked))
+        metrics = looking.task.metrics(CLASSES)
+        assert isinstance(metrics, DetectionMetrics)
+        assert metrics.max_detections == most
 
 
 def test_the_worst_of_the_embedded_scenes_are_shown(
