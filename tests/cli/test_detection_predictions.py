@@ -238,6 +238,18 @@ def test_an_evaluation_counts_as_the_run_did_unless_it_is_told_otherwise(at_home
         assert metrics.max_detections == most
 
 
+def test_a_detector_that_learnt_from_windows_says_so(
+    at_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = tasks.open_checkpoint(str(at_home / "detector.safetensors"))
+    options = {"data": None, "seed": 0, "held_out": 0.2, "tile": 800}
+    for trained, tile, told in ((True, 0, True), (True, 640, False), (False, 0, False)):
+        record = {"options": options} if trained else {}
+        run = replace(opened, trained_on=tasks.read_training(record))
+        tasks.note_windows(run, tile, Reporter())
+        assert ("--tile 800 looks at large images so too" in capsys.readouterr().out) is told
+
+
 def test_the_worst_of_the_embedded_scenes_are_shown(
     at_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

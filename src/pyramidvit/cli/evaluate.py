@@ -96,7 +96,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from ..engine.evaluate import evaluate as score
     from ..engine.folders import check_output
     from ..engine.report import Reporter
-    from .tasks import open_checkpoint
+    from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
     require(options, "devices", options.devices >= 1, "1 or more")
@@ -112,6 +112,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     reporter.say("data", f"{data.summary}; scored: {split}, {len(source)} images")
+    note_windows(opened, options.tile, reporter)
     opened.model.to(fabric.device)
     workers = reading_processes(options.workers, in_memory=data.in_memory, ranks=fabric.world_size)
     result = score(

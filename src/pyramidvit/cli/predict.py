@@ -93,7 +93,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..engine.folders import check_output, make_folder
     from ..engine.report import Reporter
     from .predictions import PredictionFolder
-    from .tasks import open_checkpoint
+    from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
     pictures, videos = list_media(images)
@@ -105,6 +105,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
     reporter = Reporter()
+    note_windows(opened, options.tile, reporter)
     folder = make_folder(options.output, "predictions", "predictions")
     writer = PredictionFolder(folder, opened, draw=options.draw, formats=formats, reporter=reporter)
     ask = functools.partial(ask_frames, fabric, opened, options, tiling)

@@ -13,6 +13,7 @@ from ..data.image_folder import load_image_folder
 from ..data.scenes import load_scene_data, load_scene_maps
 from ..data.segmentation import load_segmentation_data
 from ..data.source import DataSet
+from ..engine.report import Reporter
 from ..errors import UserError
 from ..models import create_model
 from ..options import is_embedded
@@ -51,6 +52,7 @@ class TrainedOn:
     seed: int
     held_out: float
     max_detections: int = 0  # how many of an image its figures counted; 0: as COCO does
+    tile: int = 0  # side of the windows that it learnt from; 0: whole images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ def read_training(record: dict[str, Any]) -> TrainedOn | None:
         seed=int(trained["seed"]),
         held_out=float(trained["held_out"]),
         max_detections=int(trained.get("max_detections", 0)),
+        tile=int(trained.get("tile", 0)),
     )
 
 
@@ -221,6 +224,13 @@ def assumed_names(count: int) -> tuple[str, ...]:
     names = [info.index_to_description(k).split(",")[0] for k in range(count)]
     counts = Counter(names)  # a crane is a bird and a machine
     return tuple(n if counts[n] == 1 else f"{n} ({k})" for k, n in enumerate(names))
+
+
+def note_windows(opened: Opened, tile: int, reporter: Reporter) -> None:
+    """Says how images are to be looked at, where they are not looked at as in training."""
+    side = opened.trained_on.tile if opened.trained_on else 0
+    if side and not tile:
+        reporter.say("note", f"it learnt from windows: --tile {side} looks at large images so too")
 
 
 def load_data(

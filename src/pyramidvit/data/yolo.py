@@ -42,8 +42,8 @@ def find_yolo(place: Path) -> Path | None:
             return file
     labels = place / "labels"
     lists = (place / "classes.txt", labels / "classes.txt")
-    file = next((f for f in lists if f.is_file() and labels.is_dir()), None)
-    return None if file is None or holds_maps(labels) else file
+    names = next((f for f in lists if f.is_file() and labels.is_dir()), None)
+    return None if names is None or holds_maps(labels) else names
 
 
 def names_maps(file: Path) -> bool:
