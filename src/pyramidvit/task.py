@@ -92,6 +92,8 @@ class Task:
         train_transform: Options to a function on samples, with augmentation.
         eval_transform: An input record to a function on samples, without.
         mix: (options, number of classes) to a function on training batches.
+        mixes_pairs: It may mix the i-th image with the i-th from the end, so a process needs an
+            even number of them.
         frozen: (options, model) to the names of the parameters that training leaves as they are.
         draw_evenly: (options, labels) to a number for each training sample, of which samples of
             every number are drawn equally often; None draws each sample once.
@@ -123,6 +125,7 @@ class Task:
     divisor: int = 1
     shown: int = 32
     at_once: int = 64
+    mixes_pairs: bool = False
     build_model: Callable[[Any, Classes], nn.Module]
     describe_model: Callable[[Any, Classes], dict[str, Any]]
     rebuild: Callable[[dict[str, Any]], nn.Module]

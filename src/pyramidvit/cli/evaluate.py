@@ -35,8 +35,8 @@ class EvaluateOptions:
         tile: Side in pixels of windows that large images are cut into, so that small objects are
             found; 0 looks at images whole.
         overlap: Share of a window of `tile` that its neighbours show too.
-        max_detections: Detections of an image that count, at most; 0 takes the detector's own limit
-            and COCO's 100. For images with more objects.
+        max_detections: Detections of an image that count, at most; 0 takes what the run was trained
+            to count, else the detector's own limit and COCO's 100. For images with more objects.
         window: Side in pixels of windows that a prepared image is segmented in, averaging where
             they overlap; 0 takes it whole.
         window_overlap: Share of a `window` that its neighbours show too.
@@ -101,7 +101,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from ..engine.folders import check_output
     from ..engine.report import Reporter
     from .speed import say_choice, speed_up
-    from .tasks import open_checkpoint
+    from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
     require(options, "devices", options.devices >= 1, "1 or more")
@@ -117,6 +117,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     reporter.say("data", f"{data.summary}; scored: {split}, {len(source)} images")
+    note_windows(opened, options.tile, reporter)
     opened.model.to(fabric.device)
     opened = speed_up(opened, options.optimize, options.precision, len(source))
     say_choice(opened, reporter)
@@ -156,10 +157,12 @@ def look_as_asked(opened: "Opened", options: EvaluateOptions) -> "Opened":
     from ..tasks.detection.task import with_limit
 
     task, model = opened.task, opened.model
-    if options.max_detections:
-        if task.name != "detection":
-            raise UserError(f"--max_detections: {task.name} detects nothing; leave it out")
-        task = with_limit(task, model, options.max_detections)
+    if options.max_detections and task.name != "detection":
+        raise UserError(f"--max_detections: {task.name} detects nothing; leave it out")
+    trained = opened.trained_on.max_detections if opened.trained_on else 0
+    most = options.max_detections or trained
+    if most and task.name == "detection":
+        task = with_limit(task, model, most)
     require(options, "window", options.window == 0 or options.window >= 32, "0, or 32 or more")
     require(options, "window_overlap", 0 <= options.window_overlap <= 0.9, "from 0 to 0.9")
     scales = bool(options.scales) and all(0 < scale <= 8 for scale in options.scales)

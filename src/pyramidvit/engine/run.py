@@ -106,6 +106,7 @@ def build_run(
         rank=fabric.global_rank,
         ranks=fabric.world_size,
         groups=task.draw_evenly(options, labels),
+        pairs=task.mixes_pairs,
     )
     if not len(data.splits["validation"]):
         raise UserError(f"{data.name} has no validation images")
