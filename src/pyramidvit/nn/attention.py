@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from .bounds import Bounds
 from .tokens import Grid, to_map, to_tokens
 
+FEW_KEYS = 64  # all shares of attention of so many are small beside the tokens
+
 
 class SpatialReductionAttention(nn.Module):
     """Multi-head attention over a token grid that a convolution shrinks `sr_ratio` times per side.
@@ -103,8 +105,9 @@ def is_slow_to_learn(q: Tensor, k: Tensor) -> bool:
     In bfloat16 on a CPU the backward pass of its fused kernel does (torch 2.15). Written out, all
     shares of attention are kept for it, so that is only for few keys.
     """
-    learns = q.requires_grad and torch.is_grad_enabled()
-    return learns and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= 64
+    if not (q.requires_grad and torch.is_grad_enabled()):
+        return False
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= FEW_KEYS
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
