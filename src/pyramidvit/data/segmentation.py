@@ -57,7 +57,7 @@ def load_segmentation_data(
         held_out: Share of the images that is then held out.
         classes: The classes of a checkpoint; the data's classes must be among them by name, and
             labels are numbered as there. Data that name no classes are read by the checkpoint's
-            ids. Without it, the data's own, in the order of their ids.
+            values. Without it, the data's own, in the order of their ids.
 
     Returns:
         Splits "train", "validation", "test" as far as the data have them; "all" where a share was
@@ -186,7 +186,7 @@ def read_objects(place: Path) -> MapReading:
 
 
 def match_classes(place: Path, reading: MapReading, classes: Classes) -> MapReading:
-    """The reading with labels numbered as in `classes`, by name, or by id where none are known.
+    """The reading with labels numbered as in `classes`, by name, or by value where none are known.
 
     Raises:
         UserError: A class is not among them.
@@ -195,7 +195,7 @@ def match_classes(place: Path, reading: MapReading, classes: Classes) -> MapRead
     known: dict[Any, int] = {name: k for k, name in enumerate(classes.names)}
     keys: tuple[Any, ...] = ours.names
     if not reading.named and not set(keys) <= set(known):
-        known, keys = {i: k for k, i in enumerate(classes.ids)}, ours.ids
+        known, keys = {v: k for k, v in enumerate(classes.written)}, ours.ids
     for key in keys:
         if key not in known:
             raise UserError(

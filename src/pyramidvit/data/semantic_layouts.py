@@ -1,7 +1,7 @@
 """Public data sets of segmentation as they are laid out: ADE20K, Cityscapes, Pascal VOC."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
@@ -103,9 +103,11 @@ def read_cityscapes(root: Path, faults: list[Fault]) -> MapLists | None:
         if folder and (maps / folder.name).is_dir():
             parts[part] = pair_cityscapes(folder, maps / folder.name, kind, faults)
     classes = cityscapes_classes()
-    ids = [int(i) for i in classes.ids] if kind == "labelIds" else list(range(len(classes)))
-    others = set(range(34)) - set(ids) if kind == "labelIds" else set()
-    code = make_code(ids, ignore={*others, 255})
+    if kind == "labelTrainIds":
+        classes = replace(classes, values=tuple(range(len(classes))))
+    values = [int(v) for v in classes.written]
+    others = set(range(34)) - set(values) if kind == "labelIds" else set()
+    code = make_code(values, ignore={*others, 255})
     return MapLists(form=f"Cityscapes ({kind})", classes=classes, code=code, parts=parts)
 
 

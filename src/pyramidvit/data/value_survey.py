@@ -17,7 +17,7 @@ GREY = 0.1  # share of pixels between black and white, up to which a map is blac
 
 
 def survey_values(maps: Sequence[str], classes: Classes | None = None) -> MapClasses:
-    """Classes from the values in maps, all of which are read; or a checkpoint's, by its ids.
+    """Classes from the values in maps, all of which are read; or a checkpoint's, by its values.
 
     Values 255 and 65535 are unlabelled. But maps of 0 and 255 alone are background and foreground,
     and so are JPEG files and maps of black, white and little of many values between them, as
@@ -34,9 +34,9 @@ def survey_values(maps: Sequence[str], classes: Classes | None = None) -> MapCla
         code = make_code([0, 255]) if values.tolist() == [0, 255] else threshold_code(128)
         return MapClasses(file="", classes=named, code=code)
     ids = [int(v) for v in values if v not in IGNORED]
-    known = classes is not None and all(isinstance(i, int) for i in classes.ids)
+    known = classes is not None and all(isinstance(v, int) for v in classes.written)
     if classes is not None and known and not len(ids) == len(classes) == 2:
-        ids = sorted({int(i) for i in classes.ids})
+        ids = sorted({int(v) for v in classes.written})
         return MapClasses(file="", classes=order(classes, ids), code=make_code(ids))
     if not 0 < len(ids) <= MOST_CLASSES:
         where = Path(maps[0]).parent
@@ -47,7 +47,7 @@ def survey_values(maps: Sequence[str], classes: Classes | None = None) -> MapCla
 
 
 def order(classes: Classes, ids: list[int]) -> Classes:
-    places = [classes.ids.index(i) for i in ids]
+    places = [classes.written.index(i) for i in ids]
     return Classes(names=tuple(classes.names[k] for k in places), ids=tuple(ids))
 
 

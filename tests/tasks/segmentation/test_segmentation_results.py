@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from mapped import make_pair, save_map
+from pyramidvit.data.segmentation import load_segmentation_data
 from pyramidvit.errors import UserError
 from pyramidvit.ops import polygons, rings
 from pyramidvit.structures import Classes, Origin, SegmentationPrediction
@@ -64,6 +66,56 @@ def test_ids_that_no_map_can_hold_give_way_to_numbers(tmp_path: Path, ids: tuple
     assert (np.asarray(Image.open(tmp_path / "street.png")) == labels.numpy()).all()
     rows = list(csv.DictReader((tmp_path / "classes.csv").open(encoding="utf-8")))
     assert [(row["value"], row["id"]) for row in rows] == [("0", str(ids[0])), ("1", str(ids[1]))]
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ("names: [a, b]", [0, 1, 255]),
+        ("names: [a, b]\nreduce_zero_label: true", [1, 2, 0]),
+        ("names: [a, b]\nids: [-1, 7]\noffset: 10", [9, 17, 255]),
+        ("names: {300: a, 40000: b}", [300, 40000, 65535]),
+        ("names: [a, b]\nthreshold: 128", [0, 255, 127]),
+        ("names: [a, b]\nthreshold: 300", [0, 65535, 299]),
+        ("names: [a, b, void]\ncolours: [[9, 8, 7], [0, 0, 0], [1, 1, 1]]", [0, 1, 2]),
+    ],
+)
+def test_a_perfect_map_is_read_back_with_the_data_s_own_classes_file(
+    tmp_path: Path, content: str, values: list[int]
+) -> None:
+    written = np.array([values], np.uint16 if max(values) > 255 else np.uint8)
+    for k in range(2):
+        make_pair(tmp_path / "data", str(k), written)
+    (tmp_path / "data" / "classes.yaml").write_text(content)
+    data = load_segmentation_data(tmp_path / "data", seed=0)
+    truth = data.splits["all"].read_target(0).labels[:, :2]  # type: ignore[attr-defined]
+    assert truth.tolist() == [[0, 1]]
+    recorded = Classes.from_records(json.loads(json.dumps(data.classes.to_records())))
+    assert recorded == data.classes
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", recorded, ("png",), truth.byte())
+    found = np.asarray(Image.open(tmp_path / "out" / "street.png"))
+    assert found.tolist() == [values[:2]]
+
+    for k in range(2):
+        make_pair(tmp_path / "again", str(k), found)
+    alone = load_segmentation_data(tmp_path / "again", seed=0, classes=recorded)
+    assert alone.splits["all"][0].target.labels.tolist() == truth.tolist()
+    (tmp_path / "again" / "classes.yaml").write_text(content)
+    again = load_segmentation_data(tmp_path / "again", seed=0)
+    assert again.splits["all"][0].target.labels.tolist() == truth.tolist()
+
+
+def test_cityscapes_train_ids_are_written_as_they_were_read(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        make_pair(tmp_path, "a", pictures=f"leftImg8bit/{part}/ulm", maps=f"gtFine/{part}/ulm")
+        own = tmp_path / f"gtFine/{part}/ulm/a.png"
+        save_map(own.with_name("a_gtFine_labelTrainIds.png"), np.array([[0, 18]], np.uint8))
+    classes = load_segmentation_data(tmp_path, seed=0).classes
+    assert (classes.ids[0], classes.ids[18]) == (7, 33)
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", classes, ("png",), torch.tensor([[0, 18]], dtype=torch.uint8))
+    assert np.asarray(Image.open(tmp_path / "out" / "street.png")).tolist() == [[0, 18]]
 
 
 def test_more_classes_than_a_byte_can_tell_are_written(tmp_path: Path) -> None:
