@@ -89,6 +89,65 @@ def test_pictures_and_maps_without_a_partner_are_left_out_and_counted(tmp_path: 
     assert "1 label map without a picture left out" in summary
 
 
+@pytest.mark.parametrize(
+    ("pictures", "maps"),
+    [
+        (["images/train", "images/val"], ["labels/train", "labels/vall"]),
+        (["images/train"], ["labels/train", "labels/val"]),
+        (["train/images", "val/images"], ["train/masks"]),
+        (["train/images"], ["train/masks", "val/masks"]),
+        (["train", "val"], ["trainannot"]),
+        (["train"], ["train_labels", "val_labels"]),
+        (["a/train", "a/val"], ["b/train"]),  # as named in the classes.yaml
+        (["a/train"], ["b/train", "b/val"]),
+        (["images/training", "images/validation"], ["annotations/training"]),  # ADE20K
+        (["leftImg8bit/train/ulm", "leftImg8bit/val/ulm"], ["gtFine/train/ulm"]),
+        (["leftImg8bit/train/ulm"], ["gtFine/train/ulm", "gtFine/val/ulm"]),
+    ],
+)
+def test_a_part_that_has_pictures_or_maps_alone_is_no_silence(
+    tmp_path: Path, pictures: list[str], maps: list[str]
+) -> None:
+    for folder in pictures:
+        for k in range(3):
+            tail = "_leftImg8bit" if folder.startswith("left") else ""
+            make_picture(tmp_path / folder / f"ADE_{k}{tail}.png", (2, 3))
+    for folder in maps:
+        for k in range(3):
+            tail = "_gtFine_labelIds" if folder.startswith("gt") else ""
+            save_map(tmp_path / folder / f"ADE_{k}{tail}.png", VALUES)
+    if pictures[0] == "a/train":
+        named = [f"{p}: {{images: a/{p}, masks: b/{p}}}" for p in ("train", "val")]
+        (tmp_path / "classes.yaml").write_text("\n".join([NAMES, *named]))
+    elif "gtFine" not in maps[0] and "annotations" not in maps[0]:
+        (tmp_path / "classes.yaml").write_text(NAMES)
+    alone = "picture without a label map" if len(pictures) == 2 else "label map without a picture"
+    summary = load(tmp_path).summary
+    assert "2 train, 1 validation images (held out)" in summary
+    assert f"3 {alone.replace(' w', 's w')} left out" in summary
+    assert summary.count("left out") == 1
+
+
+def test_pictures_of_a_test_part_need_no_maps(tmp_path: Path) -> None:
+    for k in range(3):
+        make_pair(tmp_path, f"train/{k}")
+        make_picture(tmp_path / "images" / "test" / f"{k}.png")
+    (tmp_path / "classes.yaml").write_text(NAMES)
+    assert "left out" not in load(tmp_path).summary
+
+
+def test_of_the_two_kinds_of_cityscapes_maps_the_ids_are_taken(tmp_path: Path) -> None:
+    for k in range(2):
+        make_picture(tmp_path / "images" / f"{k}_leftImg8bit.png", (1, 2))
+        for kind, value in (("labelIds", 7), ("labelTrainIds", 0)):
+            values = np.array([[value, 255]], np.uint8)
+            save_map(tmp_path / "labels" / f"{k}_gtFine_{kind}.png", values)
+    (tmp_path / "classes.yaml").write_text("names: {7: road}")
+    data = load(tmp_path)
+    assert labels_of(data) == [[0, UNLABELLED]]
+    assert "left out" not in data.summary
+
+
 def test_without_names_the_values_are_looked_up(tmp_path: Path) -> None:
     for k in range(2):
         make_pair(tmp_path, f"{k}", np.array([[3, 3, 9], [40, 9, 255]], np.uint8))
