@@ -12,7 +12,7 @@ from PIL import Image
 from annotated import coco_image, coco_object, make_coco, make_picture
 from mapped import COLOURS, VALUES, make_pair, make_panoptic, save_map, to_colours
 from pyramidvit.data.images import BrokenImage
-from pyramidvit.data.segmentation import class_shares, load_segmentation_data
+from pyramidvit.data.segmentation import class_shares, load_segmentation_data, read_maps
 from pyramidvit.data.source import DataSet
 from pyramidvit.errors import UserError
 from pyramidvit.structures import UNLABELLED, Classes
@@ -433,6 +433,22 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
         save_map(tmp_path / "c" / "masks" / f"{k}.png", to_colours(np.array([[1, 2]]), COLOURS))
     with pytest.raises(UserError, match=r"is in colours: say in a classes\.yaml"):
         load(tmp_path / "c")
+
+
+def test_panoptic_images_have_one_map_each(tmp_path: Path) -> None:
+    file = make_panoptic(tmp_path, "train2017", {5: 17}, np.full((4, 4), 5))
+    record = json.loads(file.read_text())
+    (own,) = record["annotations"]
+    record["images"] += [{"id": i, "file_name": f"{i}.jpg"} for i in (8, 9)]
+    record["annotations"] = [own, own, own | {"image_id": 8}]
+    file.write_text(json.dumps(record))
+    reading = read_maps(tmp_path)
+    assert len(reading.sources["train"]) == 2
+    found = [(fault.kind, fault.place, fault.text) for fault in reading.faults]
+    assert found == [
+        ("second_map", f"{file}: annotations[1]", "image 7 has a map already"),
+        ("no_map", f"{file}: 9.jpg", "image 9 has no annotation"),
+    ]
 
 
 def test_class_shares_count_labelled_pixels_of_a_part_and_tell_how_far_they_are(
