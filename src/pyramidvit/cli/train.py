@@ -94,6 +94,9 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
         check_output(options.output)
     held_out: float = options.held_out  # type: ignore[attr-defined]
     data = load_data(kind.task, options.data, seed=options.seed, held_out=held_out)
+    if "train" not in data.splits:
+        has = ", ".join(data.splits)
+        raise UserError(f"training needs a training part, but {options.data} has only {has}")
     place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
     options = replace(options, data=place)  # found again from wherever one stands
     if options.precision == "auto":

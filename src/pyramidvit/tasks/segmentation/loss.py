@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UserError, nearest
+from ...errors import UserError
 from ...ops.pixel_losses import (
     lovasz_softmax_loss,
     pixel_cross_entropy,
@@ -17,7 +17,7 @@ from ...ops.pixel_losses import (
 )
 from ...structures import UNLABELLED, Batch, SegmentationTarget
 from ...task import Loss
-from .config import LOSSES, SegmentationOptions
+from .config import SegmentationOptions, loss_terms
 from .outputs import SegmentationOutputs
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (logits [B, K, H, W], labels [B, H, W]) to a scalar
@@ -33,12 +33,11 @@ def build_loss(options: SegmentationOptions, labels: Sequence[int], num_classes:
         num_classes: Width of the logits.
 
     Raises:
-        UserError: An unknown term, one that is for two classes alone, or weights of other classes.
+        UserError: An unknown term, one twice, one that is for two classes alone, or weights of
+            other classes.
     """
-    names = options.loss.split("+")
+    names = loss_terms(options)
     for name in names:
-        if name not in LOSSES:
-            raise UserError(f"unknown loss {name}; nearest: {nearest(name, LOSSES)}")
         if name.startswith("structure") and num_classes != 2:
             raise UserError(
                 f"loss {name} is for an object and its background, 2 classes:"
