@@ -176,6 +176,33 @@ def test_black_and_white_masks_are_background_and_foreground(tmp_path: Path) -> 
     assert labels_of(lossy) == (bits // 255).tolist()
 
 
+@pytest.mark.parametrize("values", [[0, 60, 120], [0, 1, 2], [0, 100, 255]])
+def test_jpeg_maps_of_several_classes_are_refused(tmp_path: Path, values: list[int]) -> None:
+    pixels = np.array([values], np.uint8).repeat(16, 0).repeat(16, 1)
+    for k in range(2):
+        make_picture(tmp_path / "images" / f"{k}.png", (16, 48))
+        path = tmp_path / "labels" / f"{k}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path, quality=95)
+    with pytest.raises(UserError, match=r"labels are JPEG files, which blur .* as PNG"):
+        load(tmp_path)
+    (tmp_path / "classes.yaml").write_text("names: [low, high]\nthreshold: 50")
+    assert load(tmp_path).classes.names == ("low", "high")
+
+
+def test_grey_maps_in_three_channels_are_read_by_value_beside_colours_for_drawing(
+    tmp_path: Path,
+) -> None:
+    for k in range(2):
+        values = np.array([[0, 1, 2]], np.uint8) * k
+        make_picture(tmp_path / "images" / f"{k}.png", (1, 3))
+        save_map(tmp_path / "labels" / f"{k}.png", np.stack([values] * 3, axis=-1))
+    content = NAMES + "colours: [[255, 0, 0], [0, 255, 0], [0, 0, 0]]"
+    (tmp_path / "classes.yaml").write_text(content)
+    assert labels_of(load(tmp_path), "all", 0) == [[0, 0, 0]]
+    assert labels_of(load(tmp_path), "all", 1) == [[0, 1, 2]]
+
+
 def test_a_palette_gives_the_colours(tmp_path: Path) -> None:
     for k in range(2):
         make_picture(tmp_path / "images" / f"{k}.png", (2, 3))

@@ -14,7 +14,7 @@ from .class_shares import class_shares as class_shares
 from .detection import read_annotations
 from .faults import Fault, note, refuse
 from .image_folder import check_folder
-from .label_maps import MapCode, MapSource
+from .label_maps import MapCode, MapSource, settle
 from .objects import DetectionSource
 from .panoptic import find_panoptic, read_panoptic
 from .semantic_folder import Pairs, find_folders, named_folders, pair
@@ -151,9 +151,11 @@ def read_folder(root: Path, classes: Classes | None) -> MapReading | None:
 
 def name_classes(file: Path | None, parts: list[Pairs], classes: Classes | None) -> MapClasses:
     """The classes of a folder, as far as one says them; else the checkpoint's; else the values."""
+    maps = [path for pairs in parts for path in pairs.maps]
     if file:
-        return read_class_file(file)
-    return survey_values([path for pairs in parts for path in pairs.maps], classes)
+        found = read_class_file(file)
+        return replace(found, code=settle(found.code, maps))
+    return survey_values(maps, classes)
 
 
 def read_objects(place: Path) -> MapReading:
