@@ -92,15 +92,6 @@ def test_the_quick_check_reads_heads_only(capsys: pytest.CaptureFixture[str]) ->
     assert "weight" not in capsys.readouterr().out
 
 
-def test_the_quick_check_reads_the_heads_of_large_pictures(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_streets()
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)  # Pillow refuses 8 and warns of 4
-    code, record = check(capsys, "streets", "--quick")
-    assert (code, record["faults"]) == (0, [])
-
-
 def test_the_text_shows_shares_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
     make_streets(names="sky\n[red]road\ncar\n")
     assert main(["data", "check", "streets"]) == 0
