@@ -47,6 +47,12 @@ class Classes:
         return len(self.names)
 
     @property
+    def background(self) -> int | None:
+        """The number of the class that remains beside the others, where one is called so."""
+        names = [name.strip().lower() for name in self.names]
+        return names.index("background") if "background" in names else None
+
+    @property
     def written(self) -> tuple[int | str, ...]:
         """What a map says for each class: the data's own values, or else the ids."""
         return self.values or self.ids

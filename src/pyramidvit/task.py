@@ -95,7 +95,7 @@ class Task:
         frozen: (options, model) to the names of the parameters that training leaves as they are.
         draw_evenly: (options, labels) to a number for each training sample, of which samples of
             every number are drawn equally often; None draws each sample once.
-        loss: (options, labels, number of classes) to a function from (outputs, batch) to named
+        loss: (options, labels, classes) to a function from (outputs, batch) to named
             scalars, whose sum is minimised. Labels are those of the training samples, and empty
             where a sample has no single one.
         postprocess: (outputs, batch) to one prediction an image.
@@ -136,7 +136,7 @@ class Task:
     mix: Callable[[Any, int], Callable[[Batch[Any]], Batch[Any]]]
     frozen: Callable[[Any, nn.Module], set[str]]
     draw_evenly: Callable[[Any, Sequence[int]], Sequence[int] | None]
-    loss: Callable[[Any, Sequence[int], int], Loss]
+    loss: Callable[[Any, Sequence[int], Classes], Loss]
     postprocess: Callable[[Any, Batch[Any]], Sequence[Any]]
     metrics: Callable[[Classes], Metrics]
     best: str

@@ -17,7 +17,7 @@ from pyramidvit.errors import UserError
 from pyramidvit.ops import polygons, rings
 from pyramidvit.structures import Classes, Origin, SegmentationPrediction
 from pyramidvit.tasks.segmentation import outlines
-from pyramidvit.tasks.segmentation.draw import palette
+from pyramidvit.tasks.segmentation.draw import draw, palette
 from pyramidvit.tasks.segmentation.results import FORMATS, open_results
 
 CLASSES = Classes(names=("road", "sky, blue", "tree"), ids=(7, 23, 0))
@@ -116,6 +116,28 @@ def test_cityscapes_train_ids_are_written_as_they_were_read(tmp_path: Path) -> N
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", classes, ("png",), torch.tensor([[0, 18]], dtype=torch.uint8))
     assert np.asarray(Image.open(tmp_path / "out" / "street.png")).tolist() == [[0, 18]]
+
+
+def test_a_background_is_known_by_its_name_wherever_it_stands(tmp_path: Path) -> None:
+    classes = Classes(names=("polyp", "Background", "knife"), ids=(1, 2, 3))
+    first = Classes(names=("background", "polyp", "knife"), ids=(2, 1, 3))
+    assert (classes.background, first.background, CLASSES.background) == (1, 0, None)
+    colours, others = palette(classes), palette(first)
+    assert [colours[k] for k in (1, 0, 2)] == others
+    assert colours[1] == (0, 0, 0)
+    labels = torch.tensor([[0, 1, 2]], dtype=torch.uint8)
+    assert {
+        polygon.label for polygon in outlines.outline(labels.numpy(), background=1).polygons
+    } == {0, 2}
+    write(tmp_path, classes, ("coco",), labels)
+    record = json.loads((tmp_path / "predictions.json").read_text())
+    assert [category["name"] for category in record["categories"]] == ["polyp", "knife"]
+    assert [row["category_id"] for row in record["annotations"]] == [1, 3]
+    drawn = np.asarray(
+        draw(Image.new("RGB", (3, 1)), SegmentationPrediction(labels=labels), classes)
+    )
+    assert drawn[80, 240].tolist() == [0, 0, 0]
+    assert drawn[80, 80].any()
 
 
 def test_more_classes_than_a_byte_can_tell_are_written(tmp_path: Path) -> None:
@@ -257,7 +279,7 @@ def test_noise_is_traced_on_a_coarser_grid(
 ) -> None:
     monkeypatch.setattr(*where, 300)
     labels = np.random.default_rng(0).integers(0, 2, (61, 47), np.uint8)
-    found = outlines.outline(labels, background=False)
+    found = outlines.outline(labels, background=None)
     assert found.step in (4, 8)
     assert (
         found.note == f"polygons of {found.step**2} pixels or more, borders to {found.step} pixels"
@@ -275,6 +297,6 @@ def test_noise_is_traced_on_a_coarser_grid(
 def test_a_map_without_a_wide_border_is_traced_exactly_however_large() -> None:
     labels = np.zeros((3000, 3000), np.uint8)
     labels[1000:2000, 1001:1999] = 1
-    around, inner = outlines.outline(labels, background=False).polygons
+    around, inner = outlines.outline(labels, background=None).polygons
     assert (around.area, inner.area) == (9_000_000 - 998_000, 998_000)
     assert inner.rings[0].tolist() == [[1999, 1000], [1999, 2000], [1001, 2000], [1001, 1000]]

@@ -14,7 +14,7 @@ from PIL import Image
 from ...errors import UserError, nearest
 from ...files import write_atomically
 from ...structures import Classes, Origin, SegmentationPrediction
-from .draw import is_background, palette
+from .draw import palette
 from .outlines import outline
 from .polygon_files import CocoFile, open_geojson
 
@@ -36,7 +36,7 @@ def open_results(
 
     "coco": `predictions.json`, with a polygon for each region of every picture.
 
-    A background, the first class where it is called so, has no polygons. Those of large maps leave
+    A background, the class that is called so, has no polygons. Those of large maps leave
     specks out: see `outlines`.
 
     Args:
@@ -79,7 +79,7 @@ class SegmentationResultFiles:
             write_atomically(self.folder / written["png"], content)
         if self.formats == ("png",):
             return written
-        found = outline(labels, background=is_background(self.classes))
+        found = outline(labels, background=self.classes.background)
         with contextlib.ExitStack() as files:
             writers = []
             if "geojson" in written:
