@@ -40,7 +40,8 @@ class EvaluateOptions:
         window: Side in pixels of windows that a prepared image is segmented in, averaging where
             they overlap; 0 takes it whole.
         window_overlap: Share of a `window` that its neighbours show too.
-        scales: Sizes, as shares of a prepared image's, whose segmentations are averaged.
+        scales: Sizes, as shares of the usual one's, whose segmentations are averaged, one image at
+            a time; each is made from the file.
         flip: Averages with the segmentations of the mirrored images.
         batch_size: Images a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
@@ -135,6 +136,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         broken=BrokenImages(reporter, len(source), options.max_broken),
         show=opened.task.shown,
         tiling=tiling,
+        scales=options.scales,
     )
     folder, files = Path(), ""
     if fabric.is_global_zero:
@@ -170,10 +172,10 @@ def look_as_asked(opened: "Opened", options: EvaluateOptions) -> "Opened":
     looks = Looks(
         window=options.window,
         overlap=options.window_overlap,
-        scales=options.scales,
+        scales=options.scales if options.tile else (1.0,),  # else by the engine, from the files
         flip=options.flip,
     )
-    if looks != Looks():
+    if looks != Looks() or options.scales != (1.0,):
         if task.look_again is None:
             what = "--window, --window_overlap, --scales, --flip"
             raise UserError(f"{what}: {task.name} looks once; leave them out")

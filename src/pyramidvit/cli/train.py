@@ -98,6 +98,9 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     data = load_data(
         kind.task, options.data, seed=options.seed, held_out=held_out, need_masks=need_masks
     )
+    if "train" not in data.splits:
+        has = ", ".join(data.splits)
+        raise UserError(f"training needs a training part, but {options.data} has only {has}")
     place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
     options = replace(options, data=place)  # found again from wherever one stands
     if options.precision == "auto":

@@ -86,6 +86,7 @@ KINDS = {
     ),
     "no_map": Kind("picture without a label map", "pictures without a label map", "left out"),
     "no_picture": Kind("label map without a picture", "label maps without a picture", "left out"),
+    "second_map": Kind("second map of a picture", "second maps of a picture", "left out"),
     "unknown_image": Kind("object of an unknown image", "objects of an unknown image", "left out"),
     "not_finite": Kind(
         "box with a number that is not finite", "boxes with numbers that are not finite", "left out"

@@ -111,7 +111,7 @@ def build_run(
     if not len(data.splits["validation"]):
         raise UserError(f"{data.name} has no validation images")
     transform = task.train_transform(options)
-    loss = task.loss(options, labels, len(data.classes))
+    loss = task.loss(options, labels, data.classes)
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out

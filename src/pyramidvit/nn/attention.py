@@ -93,7 +93,7 @@ def attend(q: Tensor, kv: Tensor, num_heads: int, mask: Tensor | None = None) ->
     q, k, v = (split_heads(x, num_heads) for x in (q, k, v))  # [B, heads, N or M, C / heads]
     if mask is None and is_slow_to_learn(q, k):
         scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # [B, heads, N, M]
-        x = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
+        x: Tensor = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
     else:
         x = F.scaled_dot_product_attention(q, k, v, mask)  # [B, heads, N, C / heads]
     return x.transpose(1, 2).flatten(2)
