@@ -11,8 +11,8 @@ from foreign import assert_bits
 from pyramidvit import create_model, list_heads, list_models
 from pyramidvit.cli.models import say_heads
 from pyramidvit.errors import UserError
-from pyramidvit.tasks.detection.config import DETECTORS
 from pyramidvit.tasks.detection.detectors import SingleStageDetector, TwoStageDetector
+from pyramidvit.tasks.detection.table import DETECTORS
 
 LIGHT: dict[str, Any] = {"width": 16, "backbone": "pvt_v2_b0"}
 
