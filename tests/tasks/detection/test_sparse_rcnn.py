@@ -40,13 +40,13 @@ RECORDED_OFF = {
 }
 # For the same reason our float32 is off our float64. Three ways of rounding (other kernels, two
 # threads) gave up to 1.07e-3 in the backbone, 4.4e-4 in the neck, 5.2e-4 in norms of cells and
-# 1.4e-4 in other norms, and 97 to 147 parameters beyond 1e-4.
+# 1.4e-4 in other norms, 9.7e-5 in the dynamic layer, and 97 to 147 parameters beyond 1e-4.
 FLOAT32_OFF = {
     "backbone.*": 1.2e-3,
     "neck.*": 6e-4,
     f"*.{CONV}.norm_in.*": 6e-4,
-    "*norm.weight": 2e-4,
-    "*norm.bias": 2e-4,
+    "roi_head.*norm*": 2e-4,
+    f"*.{CONV}.*": 2e-4,
 }
 
 
