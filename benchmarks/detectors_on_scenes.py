@@ -21,7 +21,8 @@ from pyramidvit.engine.loader import training_loader
 from pyramidvit.engine.report import Reporter
 from pyramidvit.engine.run import build_run
 from pyramidvit.engine.train import train_step
-from pyramidvit.tasks.detection.config import DETECTORS, DetectionOptions, recipe_changes
+from pyramidvit.tasks.detection.config import DetectionOptions, recipe_changes
+from pyramidvit.tasks.detection.table import DETECTORS
 
 Precision = Literal["float32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")

@@ -111,7 +111,7 @@ def main() -> None:
         zoom_out=1.0,
         jitter=0.0,
         width=256,
-        hidden=NUMBERS[given.model].get("hidden", 1024),
+        hidden=NUMBERS.get(given.model, {}).get("hidden", 1024),
         drop_path_rate=0.0,
         output=str(given.output / "run"),
     )

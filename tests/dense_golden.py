@@ -96,39 +96,31 @@ class DenseGolden:
             np.testing.assert_allclose(found, recorded[figure], **near)
         np.testing.assert_allclose(np.abs(flat).max(), recorded["absmax"], **near)
 
-    def check_gradients(
+    def check_gradients(self, model: nn.Module, total: Tensor, precision: str) -> None:
+        """Holds the norm of each parameter's gradient, and of all, to the recorded ones."""
+        self.check_total(total, precision)
+        self.check_norms(gradient_norms(model, total), precision)
+
+    def check_total(self, total: Tensor, precision: str) -> None:
+        assert total.item() == pytest.approx(self.records[f"loss_total.{precision}"], rel=1e-5)
+
+    def check_norms(
         self,
-        model: nn.Module,
-        total: Tensor,
+        found: Mapping[str, float],
         precision: str,
         *,
-        uncertain: Mapping[str, float] = MappingProxyType({}),
-        noise: float = 1e-9,
+        wider: Mapping[str, float] = MappingProxyType({}),
+        most: int = 0,
     ) -> None:
-        """Holds the norm of each parameter's gradient, and of all, to the recorded ones.
+        """Holds norms of gradients, and that of all, to what was recorded in a precision.
 
         Args:
-            uncertain: Names, or patterns of names, of parameters whose recorded norms the rounding
-                of the recording leaves uncertain by more than it does others, and by which share.
-            noise: How far a norm may be off beside its share.
+            wider, most: As `hold_norms` takes them.
         """
-        share = TOLERANCES[precision].relative
-        assert total.item() == pytest.approx(self.records[f"loss_total.{precision}"], rel=1e-5)
-        model.zero_grad()
-        total.backward()
-        found = {
-            name: p.grad.double().norm().item()
-            for name, p in model.named_parameters()
-            if p.grad is not None
-        }
-        recorded = self.records[f"grad_norm.{precision}"]
-        assert found.keys() == recorded.keys()
-        for name, norm in recorded.items():
-            shares = [uncertain[key] for key in uncertain if fnmatchcase(name, key)]
-            near = pytest.approx(norm, rel=max(shares, default=share), abs=noise)
-            assert found[name] == near, name
-        total_norm = sum(norm**2 for norm in found.values()) ** 0.5
-        assert total_norm == pytest.approx(self.records[f"grad_norm_total.{precision}"], rel=share)
+        share, recorded = TOLERANCES[precision].relative, self.records[f"grad_norm.{precision}"]
+        hold_norms(found, recorded, share, wider=wider, most=most)
+        total = sum(norm**2 for norm in found.values()) ** 0.5
+        assert total == pytest.approx(self.records[f"grad_norm_total.{precision}"], rel=share)
 
     def pair(self, tag: str, frame: str, image: int, found: DetectionPrediction) -> list[int]:
         """Which detection of ours each recorded one is: same label, box and score; no two the same.
@@ -167,6 +159,43 @@ class DenseGolden:
             packed = self.arrays[f"{start}bits{end}"]
             bits = np.unpackbits(packed, axis=-1, count=masks.shape[2]).astype(bool)
             assert torch.equal(masks[:8][sure[:8]], torch.from_numpy(bits)[sure[:8]])
+
+
+def gradient_norms(model: nn.Module, total: Tensor) -> dict[str, float]:
+    """The norm of the gradient of each parameter that a loss depends on."""
+    model.zero_grad()
+    total.backward()
+    norms = {
+        name: p.grad.double().norm().item()
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
+    model.zero_grad()
+    return norms
+
+
+def hold_norms(
+    found: Mapping[str, float],
+    wanted: Mapping[str, float],
+    share: float,
+    *,
+    wider: Mapping[str, float] = MappingProxyType({}),
+    most: int = 0,
+) -> None:
+    """Holds norms to others, within a share of these.
+
+    Args:
+        wider: Names, or patterns of names, of parameters that may be off by more, and by how much.
+        most: How many of those may be.
+    """
+    assert found.keys() == wanted.keys()
+    beyond = []
+    for name, norm in wanted.items():
+        limit = max([wider[key] for key in wider if fnmatchcase(name, key)], default=share)
+        assert found[name] == pytest.approx(norm, rel=limit, abs=1e-9), name
+        if found[name] != pytest.approx(norm, rel=share, abs=1e-9):
+            beyond.append(name)
+    assert len(beyond) <= most, beyond
 
 
 def load_rule(path: Path) -> ModuleType:

@@ -15,14 +15,13 @@ from pyramidvit.cli.arguments import build_parser, parse, to_options
 from pyramidvit.engine.optim import build_optimizer, build_schedule
 from pyramidvit.errors import UserError
 from pyramidvit.tasks.detection.config import (
-    DETECTORS,
     RECIPES,
     DetectionOptions,
     check_options,
     recipe_changes,
 )
 from pyramidvit.tasks.detection.network import NUMBERS
-from pyramidvit.tasks.detection.table import HEADS
+from pyramidvit.tasks.detection.table import DETECTORS, head_named
 from pyramidvit.tasks.detection.trunk import DROP_PATH_RATES
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "detection"
@@ -94,7 +93,7 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
     }
     if values["model"] != "detr":
         left_to_the_user |= {"backbone_lr"}
-    left_to_the_user |= set(NUMBERS) - set(signature(HEADS[values["model"]].build).parameters)
+    left_to_the_user |= set(NUMBERS) - set(signature(head_named(values["model"]).build).parameters)
     assert set(values) == set(DetectionOptions.__dataclass_fields__) - left_to_the_user
 
 
@@ -178,7 +177,7 @@ def test_the_other_detectors_are_trained_as_the_official_configurations_say(name
     assert found == DECODING[options.model]
     assert options.width == 256
     assert options.hidden == (2048 if options.model in ("sparse_rcnn", "detr") else 1024)
-    built = signature(HEADS[options.model].build).parameters
+    built = signature(head_named(options.model).build).parameters
     for number in set(NUMBERS) & set(built):  # what it says is what the network has by itself
         assert getattr(options, number) == built[number].default, number
     decoding = built["decoding"].default

@@ -41,12 +41,12 @@ class Heads(NamedTuple):
 def heads_of_tasks() -> tuple[Heads, ...]:
     """All heads, a row a task; imported here, since tasks import this module."""
     from .tasks.detection.model import build_detector
-    from .tasks.detection.table import HEADS
+    from .tasks.detection.table import DETECTORS
     from .tasks.segmentation.model import BUILDERS as SEGMENTERS
     from .tasks.segmentation.model import build_segmenter
 
     return (
-        Heads(HEADS, build_detector, load_detector, 80),  # COCO
+        Heads(DETECTORS, build_detector, load_detector, 80),  # COCO
         Heads(SEGMENTERS, build_segmenter, load_detector, 150),  # ADE20K
     )
 
@@ -161,7 +161,7 @@ def create_model(
             as in the reference.
         features_only: Returns maps [B, C_i, H / stride_i, W / stride_i] instead of logits.
         out_indices: Which of the four maps to return, with `features_only`.
-        numbers: Of a detector or a segmenter: see its builder in `tasks.detection.table` or
+        numbers: Of a detector or a segmenter: see its builder in `tasks.detection` or
             `tasks.segmentation.model`.
 
     Raises:

@@ -10,7 +10,7 @@ from PIL import Image
 from command import Command
 from pyramidvit.cli import main
 from pyramidvit.cli.benchmark_detectors import choose_heads, peak_memory
-from pyramidvit.tasks.detection.config import DETECTORS
+from pyramidvit.tasks.detection.table import DETECTORS
 
 
 def test_detectors_are_measured_in_one_run(pvt: Command, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pyramidvit.cli.tasks import PUBLISHED, make_record, open_checkpoint
 from pyramidvit.structures import Classes
 from pyramidvit.tasks.detection.config import DetectionOptions
 from pyramidvit.tasks.detection.network import build_model
-from pyramidvit.tasks.detection.table import HEADS
+from pyramidvit.tasks.detection.table import head_named
 from pyramidvit.tasks.detection.task import DETECTION
 from pyramidvit.weights.checkpoint import Checkpoint
 from pyramidvit.weights.convert import write_mmdetection
@@ -128,7 +128,7 @@ def test_the_younger_detectors_open_as_they_are(
     assert (opened.name, opened.classes.names, opened.named) == (head, NAMES, True)
     assert opened.input_record["short_side"] == 800
     assert_bits(opened.model.state_dict(), state)
-    published = HEADS[head].build.__kwdefaults__["decoding"]
+    published = head_named(head).build.__kwdefaults__["decoding"]
     assert opened.model.decoding == published
 
     assert main(["inspect", "in.pth", "--json"]) == 0

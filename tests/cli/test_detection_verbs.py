@@ -1,6 +1,8 @@
 """Detection by the verbs that users type, on pictures of coloured rectangles."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from PIL import Image
 
 from pyramidvit import read_checkpoint
 from pyramidvit.cli import main
-from pyramidvit.tasks.detection.config import DETECTORS
+from pyramidvit.cli.kinds import kind_of
+from pyramidvit.errors import UserError
+from pyramidvit.tasks.detection.table import DETECTORS, head_named
 
 SIZES = ((48, 64), (64, 48), (56, 56))
 COLOURS = {3: (200, 30, 30), 17: (30, 30, 200)}  # by category id: neither from 0 nor without gaps
@@ -86,6 +90,65 @@ def test_a_detector_is_trained_scored_and_predicts(
     line = json.loads((tmp_path / "found" / "results.jsonl").read_text(encoding="utf-8"))
     assert {found["id"] for found in line["objects"]} <= {3, 17}
     assert (tmp_path / "found" / line["picture"]).is_file()
+
+
+@pytest.fixture
+def middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The detector of the page on detectors of one's own, put in with its one line."""
+    page = Path(__file__).parents[2] / "docs" / "new-detector.md"
+    source = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "its_own_file.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(DETECTORS, "middle", "its_own_file:HEAD")
+    yield "middle"
+    sys.modules.pop("its_own_file", None)
+
+
+def test_a_detector_of_ones_own_needs_its_file_and_one_line(
+    middle: str,
+    coco: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from pyramidvit import TorchvisionDetector, create_model
+    from pyramidvit.tasks.detection.operations import count_operations
+
+    test_a_detector_is_trained_scored_and_predicts(middle, coco, tmp_path, monkeypatch)
+    capsys.readouterr()
+    assert main(["inspect", "run/best.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert "detection, middle" in said
+    assert "2: red, blue" in said
+
+    words = ["train", "--model", middle, "--backbone", "pvt_tiny", "--data", str(coco), *SMALL]
+    words += ["--recipe", "1x", "--padding", "masked", "--epochs", "1", "--output", "masked"]
+    assert main(words) == 0
+    made = read_checkpoint("masked/last.safetensors").record["model"]
+    assert (made["backbone"], made["numbers"]) == ("pvt_tiny", {"width": 8, "padding": "masked"})
+
+    model = create_model(middle, backbone="pvt_v2_b0", num_classes=5, width=8)
+    assert TorchvisionDetector(model).num_classes == 5
+    assert count_operations(model, (64, 64)).macs > 0
+    with pytest.raises(UserError, match="nearest: middle"):
+        kind_of("midle")
+
+
+def test_padding_is_not_masked_for_a_detector_that_cannot(
+    middle: str, coco: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = head_named(middle)
+    module = sys.modules["its_own_file"]
+
+    def build(backbone: str, num_classes: int, *, decoding: Any = None, **_: Any) -> Any:
+        return head.build(backbone, num_classes)
+
+    monkeypatch.setattr(module, "HEAD", head._replace(build=build))
+    words = ["train", "--model", middle, "--data", str(coco), *SMALL, "--padding", "masked"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "--padding must be published for middle" in error
+    assert error.count("\n") == 1
 
 
 def test_a_run_of_a_detector_goes_on_bit_for_bit(

@@ -24,7 +24,7 @@ from ..tasks.detection.model import build_detector
 from ..tasks.detection.network import forward
 from ..tasks.detection.operations import count_operations
 from ..tasks.detection.outputs import Decoding, RegionDetections
-from ..tasks.detection.table import HEADS
+from ..tasks.detection.table import DETECTORS, head_named
 from ..tasks.detection.transforms import DIVISOR
 from .benchmark import BenchmarkOptions
 from .models import read_size
@@ -100,11 +100,11 @@ def choose_heads(wanted: str) -> list[str]:
     Raises:
         UserError: One is not known.
     """
-    names = list(HEADS) if wanted == "all" else [name.strip() for name in wanted.split(",")]
+    names = list(DETECTORS) if wanted == "all" else [name.strip() for name in wanted.split(",")]
     for name in names:
-        if name not in HEADS:
-            raise UserError(f"unknown detector {name}; nearest: {nearest(name, HEADS)}")
-    return [name for name in HEADS if name in names]
+        if name not in DETECTORS:
+            raise UserError(f"unknown detector {name}; nearest: {nearest(name, DETECTORS)}")
+    return [name for name in DETECTORS if name in names]
 
 
 def measure_memory(
@@ -220,7 +220,7 @@ def build(fabric: Fabric, head: str, options: BenchmarkOptions) -> Any:
     torch.manual_seed(0)
     built: Any = build_detector(head, options.backbone, options.num_classes)
     model = built.to(fabric.device).eval()
-    if HEADS[head].detect is None:
+    if head_named(head).detect is None:
         published: Decoding = model.decoding
         model.decoding = replace(published, score_threshold=0.0, nms_threshold=1.0)
         scores = look(fabric, model, make_batch(fabric, options)).detections.scores

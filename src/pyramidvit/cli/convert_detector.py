@@ -10,7 +10,7 @@ from .. import __version__
 from ..errors import UserError
 from ..tasks.detection import foreign as detector
 from ..tasks.detection import network as detectors
-from ..tasks.detection.table import HEADS
+from ..tasks.detection.table import head_named
 from ..tasks.segmentation import foreign as segmenter
 from ..tasks.segmentation import network as segmenters
 from ..tasks.segmentation.model import BUILDERS
@@ -102,7 +102,7 @@ def convert_detector(
 def other_numbers(model: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a detector or segmenter that are not as published."""
     name = model["name"]
-    build = BUILDERS[name] if name in BUILDERS else HEADS[name].build
+    build = BUILDERS[name] if name in BUILDERS else head_named(name).build
     usual = {key: row.default for key, row in inspect.signature(build).parameters.items()}
     if name == "trans2seg":
         usual["hidden"] = usual["width"] // 4

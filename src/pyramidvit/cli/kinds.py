@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..options import TrainOptions, is_embedded
 from ..tasks.classification import config as classification
 from ..tasks.detection import config as detection
+from ..tasks.detection.table import DETECTORS
 from ..tasks.segmentation import config as segmentation
 
 if TYPE_CHECKING:
@@ -115,10 +116,14 @@ KINDS = {
         measure=with_class_weights,
     ),
 }
-HEADS = {  # models that are put on a backbone, and the tasks that follow from them
-    **dict.fromkeys(detection.DETECTORS, "detection"),
-    **dict.fromkeys(segmentation.SEGMENTERS, "segmentation"),
-}
+
+
+def tasks_of_heads() -> dict[str, str]:
+    """The models that are put on a backbone, and the tasks that follow from them."""
+    return {
+        **dict.fromkeys(DETECTORS, "detection"),
+        **dict.fromkeys(segmentation.SEGMENTERS, "segmentation"),
+    }
 
 
 def kind_of(model: str | None) -> Kind:
@@ -128,10 +133,11 @@ def kind_of(model: str | None) -> Kind:
     Raises:
         UserError: It looks like one of theirs with a slip in it.
     """
-    slip = difflib.get_close_matches(model or "", HEADS, n=1, cutoff=0.75)
-    if slip and model not in HEADS:
+    heads = tasks_of_heads()
+    slip = difflib.get_close_matches(model or "", heads, n=1, cutoff=0.75)
+    if slip and model not in heads:
         raise UserError(f"unknown model {model}; nearest: {slip[0]}")
-    return KINDS[HEADS.get(model or "", "classification")]
+    return KINDS[heads.get(model or "", "classification")]
 
 
 def named_model(arguments: Sequence[str]) -> str | None:

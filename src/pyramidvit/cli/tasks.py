@@ -32,7 +32,7 @@ from ..weights.load import load_weights, name_of
 from ..weights.load_detector import load_detector
 from ..weights.places import find_weights
 from ..weights.recognise import Found, find_pvt
-from .kinds import HEADS
+from .kinds import tasks_of_heads
 
 TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, DETECTION, SEGMENTATION)}
 PUBLISHED: dict[str, tuple[Task, Any]] = {  # input as in the papers
@@ -157,7 +157,7 @@ def describe_head(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def make_record(checkpoint: Checkpoint, model: dict[str, Any]) -> dict[str, Any]:
     """The record of a detector or segmenter; its input is that of the published ones."""
-    task, options = PUBLISHED[HEADS[model["name"]]]
+    task, options = PUBLISHED[tasks_of_heads()[model["name"]]]
     count = model["num_classes"]
     names = checkpoint.classes
     named = names is not None and len(names) == count

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from ..errors import UserError, nearest, one_line
 from ..options import TrainOptions, is_embedded
-from ..tasks.detection.config import LEARN_MASKS
+from ..tasks.detection.table import head_named
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 from .kinds import KINDS, Kind, kind_of, named_model, pick_recipe
@@ -94,7 +94,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     if resumed is None:
         check_output(options.output)
     held_out: float = options.held_out  # type: ignore[attr-defined]
-    need_masks = options.model in LEARN_MASKS
+    need_masks = kind.task == "detection" and head_named(options.model).learns_masks
     data = load_data(
         kind.task, options.data, seed=options.seed, held_out=held_out, need_masks=need_masks
     )

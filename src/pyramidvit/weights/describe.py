@@ -1,5 +1,6 @@
 """What a checkpoint is, for `pvt inspect`: everything that can be told without a model."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,14 @@ from ..backbones import pvt_v1, pvt_v2
 from ..errors import UserError
 from .checkpoint import Checkpoint
 from .load import epsilon_note, name_of
-from .recognise import Found, check_config, describe_size, find_pvt, table_grid
+from .recognise import (
+    Found,
+    check_config,
+    count_stages,
+    describe_size,
+    find_pvt,
+    table_grid,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,7 @@ class HeadSigns:
     background: int = 0
 
 
+STAGE = r"(?:patch_embed|pos_embed|block|norm)(\d)"
 BOXES, DENSE = "roi_head.bbox_head", "bbox_head"
 HEADS = (  # the names that mmdetection 2 and 3 and mmsegmentation give
     HeadSigns(
@@ -167,10 +176,13 @@ def describe_checkpoint(
     """
     found = find_pvt(checkpoint.state, where, prefix)
     signs = find_head(checkpoint.state)
+    told = None if signs is not None else recorded_head(checkpoint.record)
     task = "classification" if found.num_classes is not None else "backbone"
-    count = found.num_classes
+    head, count = None, found.num_classes
     if signs is not None:
-        task, count = signs.task, count_classes(signs, checkpoint.state)
+        task, head, count = signs.task, signs.head, count_classes(signs, checkpoint.state)
+    elif told is not None:
+        task, head, count = told
     values = found.state.values()
     notes = []
     if not found.variants:
@@ -181,7 +193,7 @@ def describe_checkpoint(
         source="pyramidvit" if is_ours(checkpoint) else found.naming.source,
         model=name_of(found) if found.variants else describe_size(found.state, found.family),
         task=task,
-        head=signs.head if signs else None,
+        head=head,
         num_classes=count,
         classes=checkpoint.classes,
         in_chans=found.in_chans,
@@ -193,7 +205,7 @@ def describe_checkpoint(
         others=checkpoint.others,
         ignored=dict(Counter(found.outside.values())),
         unknown=found.unknown,
-        missing=missing_names(found),
+        missing=missing_names(found, may_be_cut=told is not None),
         contradiction=contradiction(found, checkpoint),
         not_finite=tuple(n for n, v in found.state.items() if not torch.isfinite(v).all()),
         facts=checkpoint.facts | record_facts(checkpoint.record),
@@ -222,8 +234,19 @@ def count_classes(signs: HeadSigns, state: Mapping[str, Tensor]) -> int | None:
     return (rows - signs.background) // signs.per_class
 
 
-def missing_names(found: Found) -> tuple[str, ...]:
-    """What a whole model of these sizes has and the file lacks; a backbone needs no head."""
+def recorded_head(record: Mapping[str, Any]) -> tuple[str, str, int] | None:
+    """Task, name and number of classes of a head of one's own, as our own record tells them."""
+    model, classes = record.get("model"), record.get("classes")
+    if not isinstance(model, dict) or "backbone" not in model or not isinstance(classes, list):
+        return None
+    return str(record.get("task")), str(model.get("name")), len(classes)
+
+
+def missing_names(found: Found, *, may_be_cut: bool) -> tuple[str, ...]:
+    """What a whole model of these sizes has and the file lacks; a backbone needs no head.
+
+    One that may be cut need not have the last stages: only its builder knows how many it has.
+    """
     if not found.variants:
         return ()
     name = found.variants[0]
@@ -235,6 +258,9 @@ def missing_names(found: Found) -> tuple[str, ...]:
     for part in (("head.weight", "head.bias"), ("cls_token", "norm.weight", "norm.bias")):
         if not any(entry in found.state for entry in part):
             whole -= set(part)
+    if may_be_cut:
+        stages = count_stages(found.state)
+        whole -= {n for n in whole if (m := re.match(STAGE, n)) and int(m[1]) > stages}
     return tuple(sorted(whole - set(found.state)))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dense_golden import TOLERANCES, DenseGolden, paste, to_map
+from dense_golden import TOLERANCES, DenseGolden, gradient_norms, paste, to_map
 from pyramidvit.ops.masks import decode_masks
 from pyramidvit.ops.regions import pool_regions
 from pyramidvit.tasks.detection.heads.cascade import (
@@ -26,11 +26,12 @@ STAGE = 0  # whose mask maps were recorded
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 TERMS = {"classes": "loss_cls", "boxes": "loss_bbox", "masks": "loss_mask"}
 
-# Rounding of float32: batch normalisation sums over all cells of all regions, up to 2.3e-4 off what
-# was recorded where our float64 is 0.9e-4 off; and it grows on its way back through the backbone,
-# from 5e-5 in the pyramid to 5.6e-4 in the first block. (There float64 tells no more: other anchors
-# tie in it, so that it learns something else.)
-UNCERTAIN = {
+# Both ours and the recorded norms are of float32, whose rounding batch normalisation sums over all
+# cells of all regions, and which grows on its way back through the backbone. In float64, made to
+# learn the same anchors, regions and masks (left alone it learns others, as ties fall otherwise),
+# the gradients tell whose it is: ours are within 4.5e-4 of it and the recorded within 9.0e-4, see
+# benchmarks/gradient_norms.py. Between the two 74 of 288 parameters were beyond 1e-4.
+ROUNDED = {
     "roi_head.bbox_head.?.shared_convs.?.bn.*": 2.5e-4,
     "backbone.patch_embed[23].*": 1.5e-4,
     "backbone.block[34].*": 2.5e-4,
@@ -190,5 +191,5 @@ def test_losses_and_gradients_equal_the_reference(
     )
     if mode == "train":
         total = torch.stack([*(term for level in levels for term in level), *staged.values()]).sum()
-        golden.check_gradients(model, total, "f32", uncertain=UNCERTAIN)
-        model.zero_grad()
+        golden.check_total(total, "f32")
+        golden.check_norms(gradient_norms(model, total), "f32", wider=ROUNDED, most=90)

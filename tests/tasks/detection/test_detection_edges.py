@@ -22,7 +22,7 @@ from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.metrics import DetectionMetrics
 from pyramidvit.tasks.detection.outputs import Decoding, network_inputs
 from pyramidvit.tasks.detection.postprocess import postprocess
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
+from pyramidvit.tasks.detection.table import DETECTORS
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 
 SIDE = 32
@@ -90,7 +90,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("head", BUILDERS)
+@pytest.mark.parametrize("head", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
 def test_losses_and_gradients_are_finite(head: str, case: str) -> None:
     terms, model = terms_of(head, CASES[case]())
@@ -111,7 +111,7 @@ def test_nothing_to_find_costs_no_boxes_and_no_masks(case: str) -> None:
         assert {name for name, term in terms.items() if not term.item()} == names
 
 
-@pytest.mark.parametrize("head", BUILDERS)
+@pytest.mark.parametrize("head", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
 def test_answers_lie_in_their_image_whatever_is_in_it(head: str, case: str) -> None:
     """As in the reference, boxes of Sparse R-CNN may reach beyond."""

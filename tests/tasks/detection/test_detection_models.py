@@ -22,7 +22,7 @@ from pyramidvit.tasks.detection.outputs import (
     network_inputs,
 )
 from pyramidvit.tasks.detection.postprocess import postprocess
-from pyramidvit.tasks.detection.table import HEADS as BUILDERS
+from pyramidvit.tasks.detection.table import DETECTORS
 
 HEADS = ("retinanet", "faster_rcnn", "mask_rcnn")  # the others have tests of their own
 LIGHT: dict[str, dict[str, Any]] = {  # quick ones
@@ -101,7 +101,7 @@ def test_parameter_counts_are_the_published_ones(golden_dir: Path) -> None:
     counted = 0
     for name, row in rows.items():
         head, _, size = name.partition("_pvt_")
-        if head not in BUILDERS:
+        if head not in DETECTORS:
             continue
         with torch.device("meta"):
             model = build_detector(head, f"pvt_{short.get(size, size)}", 80)

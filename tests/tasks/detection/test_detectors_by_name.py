@@ -11,10 +11,23 @@ from foreign import assert_bits
 from pyramidvit import create_model, list_heads, list_models
 from pyramidvit.cli.models import say_heads
 from pyramidvit.errors import UserError
-from pyramidvit.tasks.detection.config import DETECTORS
 from pyramidvit.tasks.detection.detectors import SingleStageDetector, TwoStageDetector
+from pyramidvit.tasks.detection.heads.cascade import CascadeDetector
+from pyramidvit.tasks.detection.heads.detr import DETR
+from pyramidvit.tasks.detection.heads.sparse_rcnn import SparseRCNN
+from pyramidvit.tasks.detection.table import DETECTORS
 
 LIGHT: dict[str, Any] = {"width": 16, "backbone": "pvt_v2_b0"}
+MADE_OF: dict[str, tuple[type, list[int]]] = {  # and the strides of the maps that it reads
+    "retinanet": (SingleStageDetector, [8, 16, 32]),
+    "faster_rcnn": (TwoStageDetector, [4, 8, 16, 32]),
+    "mask_rcnn": (TwoStageDetector, [4, 8, 16, 32]),
+    "cascade_mask_rcnn": (CascadeDetector, [4, 8, 16, 32]),
+    "atss": (SingleStageDetector, [8, 16, 32]),
+    "gfl": (SingleStageDetector, [8, 16, 32]),
+    "sparse_rcnn": (SparseRCNN, [4, 8, 16, 32]),
+    "detr": (DETR, [32]),
+}
 
 
 def test_heads_are_listed_apart_from_backbones() -> None:
@@ -32,21 +45,15 @@ def test_pvt_models_says_what_else_there_is(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("backbone", list_models())
 def test_every_detector_stands_on_every_backbone(backbone: str) -> None:
-    for head in DETECTORS:
+    for head in MADE_OF:
         with torch.device("meta"):
             model = create_model(head, backbone=backbone)
-        if head in (
-            "sparse_rcnn",
-            "detr",
-        ):
-            continue  # their pyramid starts elsewhere, or they have none
-        two_stage = head.endswith(("faster_rcnn", "mask_rcnn"))
-        assert isinstance(model, TwoStageDetector) == (head in ("faster_rcnn", "mask_rcnn"))
-        assert isinstance(model, SingleStageDetector) == (not two_stage)
-        stages = len(model.backbone.feature_info)
-        first = model.neck.get_parameter("lateral_convs.0.conv.weight")
+        kind, strides = MADE_OF[head]
+        assert type(model) is kind
+        assert model.backbone.feature_info.reduction() == strides
+        layer = "bbox_head.input_proj" if kind is DETR else "neck.lateral_convs.0.conv"
+        first = model.get_parameter(f"{layer}.weight")
         assert first.shape[:2] == (256, model.backbone.feature_info.channels()[0])
-        assert stages == (4 if two_stage else 3)
 
 
 def test_numbers_reach_the_detector() -> None:

@@ -12,7 +12,8 @@ from pyramidvit.engine.loader import training_loader
 from pyramidvit.engine.report import Reporter
 from pyramidvit.engine.run import build_run
 from pyramidvit.engine.train import train_step
-from pyramidvit.tasks.detection.config import DETECTORS, DetectionOptions, recipe_changes
+from pyramidvit.tasks.detection.config import DetectionOptions, recipe_changes
+from pyramidvit.tasks.detection.table import DETECTORS
 
 SMALL = {"width": 16, "hidden": 16, "short_side": 64, "long_side": 64, "batch_size": 2}
 FEW = {"proposals": 20, "candidates": 20, "region_samples": 8}

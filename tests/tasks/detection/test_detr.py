@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from dense_golden import DTYPES, TOLERANCES, DenseGolden
+from dense_golden import DTYPES, TOLERANCES, DenseGolden, gradient_norms, hold_norms
 from pyramidvit.tasks.detection.heads.detr import DETR, layer_losses
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.model import build_detector
@@ -15,17 +16,25 @@ from pyramidvit.tasks.detection.postprocess import postprocess
 
 TAGS = ("single.f32", "batch.f64")
 
-# The recording's own rounding: in float64 our norms are as far off it, and in float32 within 2e-5
-# of those in float64 (queries: 9e-5). It grows from 1e-7 in the heads to 1.4e-4 in early blocks,
-# most in sums over all tokens. The first layer's queries know nothing yet, so that the gradient of
-# their attention to each other is 0, which was recorded as 7e-7.
-UNCERTAIN = {
-    "bbox_head.query_embedding.weight": 3e-4,
-    "bbox_head.transformer.decoder.layers.0.attentions.0.attn.in_proj_weight": 2.0,
-    "backbone.patch_embed1.norm.bias": 1.5e-4,
-    "backbone.block1.*": 1.5e-4,
-    "backbone.block2.*.bias": 1.2e-4,
+# Norms were recorded in float32, and are off those of our float64 by their own rounding: these by
+# more than 1e-4, by as much as stands here, rounded up.
+RECORDED_OFF = {
+    "bbox_head.query_embedding.weight": 2.0e-4,
+    "backbone.block1.0.norm1.bias": 1.28e-4,
+    "backbone.block1.1.norm1.bias": 1.18e-4,
+    "backbone.block1.0.attn.sr.bias": 1.10e-4,
+    "backbone.block1.0.mlp.fc2.bias": 1.09e-4,
+    "backbone.patch_embed1.norm.bias": 1.05e-4,
+    "backbone.block1.0.norm2.bias": 1.05e-4,
+    "backbone.block1.0.attn.norm.bias": 1.04e-4,
+    "backbone.block1.0.attn.proj.bias": 1.04e-4,
+    "backbone.block1.0.attn.kv.bias": 1.03e-4,
+    "backbone.block2.2.attn.q.bias": 1.01e-4,
+    "backbone.block1.1.attn.sr.bias": 1.01e-4,
 }
+# The first layer's queries know nothing yet, so that the gradient of their attention to each other
+# is 0; float32 gives 7e-7 in the recording and up to 1.9e-6 here.
+ZERO = "bbox_head.transformer.decoder.layers.0.attentions.0.attn.in_proj_weight"
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +77,32 @@ def test_map_layers_and_detections_equal_the_reference(
             golden.pair(tag, frame, i, found)
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-def test_losses_and_gradients_equal_the_reference(
-    golden: DenseGolden, model: DETR, precision: str
-) -> None:
+def test_losses_and_gradients_equal_the_reference(golden: DenseGolden, model: DETR) -> None:
+    norms = {}
+    for precision in DTYPES:
+        total = learn_as_recorded(golden, model, precision)
+        if precision == "f32":
+            golden.check_total(total, precision)
+        norms[precision] = gradient_norms(model, total)
+    recorded = golden.records["grad_norm.f32"]
+    assert norms["f64"].keys() == recorded.keys()
+    assert norms["f64"].pop(ZERO) < 1e-12
+    assert recorded[ZERO] < 1e-6
+    assert norms["f32"].pop(ZERO) < 5e-6
+    wanted = {name: norm for name, norm in recorded.items() if name != ZERO}
+    hold_norms(norms["f64"], wanted, 1e-4, wider=RECORDED_OFF, most=len(RECORDED_OFF))
+    hold_norms(norms["f32"], norms["f64"], 1e-4)
+    for found in norms.values():
+        total_norm = sum(norm**2 for norm in found.values()) ** 0.5
+        assert total_norm == pytest.approx(golden.records["grad_norm_total.f32"], rel=1e-4)
+
+
+def learn_as_recorded(golden: DenseGolden, model: DETR, precision: str) -> Tensor:
+    """The sum of the losses, each of which is as recorded."""
     model.to(DTYPES[precision])
     batch = golden.batch(f"batch.{precision}")
     outputs = model.train()(batch.images, **network_inputs(batch, learn=True))
     terms = loss(outputs, batch)
-    total = torch.stack(list(terms.values())).sum()
     model.eval()
 
     recorded = golden.records[f"loss_train.{precision}"]
@@ -90,5 +116,4 @@ def test_losses_and_gradients_equal_the_reference(
     for name, term in zip(terms, ("cls", "bbox", "iou"), strict=True):
         layers = [recorded[f"{prefix}loss_{term}"] for prefix in prefixes]
         assert terms[name].item() == pytest.approx(sum(layers), **near)
-    if f"grad_norm.{precision}" in golden.records:
-        golden.check_gradients(model, total, precision, uncertain=UNCERTAIN)
+    return torch.stack(list(terms.values())).sum()

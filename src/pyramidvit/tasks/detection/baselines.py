@@ -6,12 +6,15 @@ The numbers are those of the reference's detection configurations (mmdetection 2
 from functools import partial
 
 from ...necks.fpn import FPN
+from .baseline_losses import region_terms, retinanet_terms
+from .dense_decoding import detect_dense
 from .detectors import SingleStageDetector, TwoStageDetector
+from .head import Head
 from .heads.mask import MaskHead
 from .heads.retinanet import RetinaNetHead
 from .heads.roi import BoxHead, RoIHead
 from .heads.rpn import RPNHead
-from .outputs import PUBLISHED, Decoding
+from .outputs import PUBLISHED, Decoding, DenseOutputs, RegionOutputs
 from .trunk import Padding, build_backbone
 
 
@@ -107,3 +110,7 @@ def build_mask_rcnn(
 # Faster R-CNN (arXiv 1506.01497): Mask R-CNN's other numbers, without masks. The papers train none;
 # as in mmdetection, regions of low quality are not taken.
 build_faster_rcnn = partial(build_mask_rcnn, low_quality=None, masks=False)
+
+RETINANET = Head(build_retinanet, DenseOutputs, retinanet_terms, detect_dense)
+FASTER_RCNN = Head(build_faster_rcnn, RegionOutputs, region_terms)
+MASK_RCNN = Head(build_mask_rcnn, RegionOutputs, region_terms, learns_masks=True)

@@ -5,19 +5,7 @@ from typing import Any, Literal
 
 from ...errors import UserError, nearest
 from ...options import TrainOptions, check_train_options, require
-
-# The rows of the table of detectors, by name alone, so that help needs no torch.
-DETECTORS = (
-    "retinanet",
-    "faster_rcnn",
-    "mask_rcnn",
-    "cascade_mask_rcnn",
-    "atss",
-    "gfl",
-    "sparse_rcnn",
-    "detr",
-)
-LEARN_MASKS = ("mask_rcnn", "cascade_mask_rcnn")
+from .table import DETECTORS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +15,7 @@ class DetectionOptions(TrainOptions):
     Args:
         data: Data set of pictures with boxes; without it, scenes of scikit-learn's digits.
         model: "retinanet", "faster_rcnn", "mask_rcnn", "cascade_mask_rcnn", "atss", "gfl",
-            "sparse_rcnn" or "detr".
+            "sparse_rcnn", "detr", or one of your own.
         backbone: Name of the backbone, see `pvt models`.
         pretrained: Checkpoint to start from, of a classifier for the backbone or of a detector.
         epochs: Passes over the training images.
@@ -225,7 +213,7 @@ def recipe_changes(recipe: str, model: str, backbone: str) -> dict[str, Any]:
         return {**changes, **LIGHT.get(model, {})}
     if recipe == "3x":
         changes |= changes_3x(backbone)
-    return changes | NUMBERS[model] | published_rate(recipe, model, backbone)
+    return changes | NUMBERS.get(model, {}) | published_rate(recipe, model, backbone)
 
 
 def changes_3x(backbone: str) -> dict[str, Any]:

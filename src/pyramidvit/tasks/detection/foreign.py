@@ -16,7 +16,7 @@ from ...weights.load import check_complete, name_of
 from ...weights.load_detector import COUNTER, find_parts
 from ...weights.recognise import count_rows
 from .network import rebuild
-from .table import HEADS
+from .table import head_named
 
 PYRAMID, BOXES = "neck.fpn_convs.0.conv.bias", "roi_head.bbox_head"
 LAYERS = "bbox_head.transformer.encoder.layers"
@@ -80,7 +80,7 @@ def describe_file(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
         "in_chans": found.in_chans,
         "numbers": read_numbers(signs.head, rest),
         "decoding": asdict(
-            inspect.signature(HEADS[signs.head].build).parameters["decoding"].default
+            inspect.signature(head_named(signs.head).build).parameters["decoding"].default
         ),
     }
     check_shapes(record, rest, where)

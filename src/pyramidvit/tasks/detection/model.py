@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from torch import nn
-
 from ...errors import UserError, nearest
-from .table import HEADS
+from .table import DETECTORS, head_named
 
 
 def build_detector(head: str, backbone: str, num_classes: int, **numbers: Any) -> Any:
@@ -19,9 +17,10 @@ def build_detector(head: str, backbone: str, num_classes: int, **numbers: Any) -
         UserError: An unknown head or backbone.
         ValueError: A number out of its range.
     """
-    if head not in HEADS:
-        raise UserError(f"unknown detector {head}; nearest: {nearest(head, HEADS)}")
+    if head not in DETECTORS:
+        raise UserError(f"unknown detector {head}; nearest: {nearest(head, DETECTORS)}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
-    built: nn.Module = HEADS[head].build(backbone, num_classes, **numbers)
+    built: Any = head_named(head).build(backbone, num_classes, **numbers)
+    built.num_classes = num_classes  # told here for all: each head has other layers
     return built

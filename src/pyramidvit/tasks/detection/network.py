@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ...errors import UserError
 from ...structures import Batch, Classes, DetectionTarget
 from ...weights.checkpoint import read_checkpoint
 from ...weights.load_detector import load_detector
@@ -14,7 +15,7 @@ from ...weights.places import find_weights
 from .config import DetectionOptions
 from .model import build_detector
 from .outputs import Decoding, RegionDetections, network_inputs
-from .table import HEADS, detect
+from .table import detect, head_named
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,19 @@ def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
 
 
 def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any]:
-    """The JSON record from which `rebuild` makes the network again."""
-    taken = inspect.signature(HEADS[options.model].build).parameters
+    """The JSON record from which `rebuild` makes the network again.
+
+    Raises:
+        UserError: Padding is to be masked, and the detector knows nothing of it.
+    """
+    taken = inspect.signature(head_named(options.model).build).parameters
     numbers = {name: getattr(options, name) for name in NUMBERS if name in taken}
     if options.padding != "published":
+        if "padding" not in taken:
+            raise UserError(
+                f"--padding must be published for {options.model}, whose builder takes no padding,"
+                f" got {options.padding}"
+            )
         numbers["padding"] = options.padding
     published: Decoding = taken["decoding"].default
     decoding = Decoding(

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ops.masks import encode_masks, stretch, window_around
 from ...structures import Batch, DetectionTarget, Origin, Sample, collate
-from .heads.sparse_rcnn import SparseRCNN
 from .loss import loss
 from .moves import nearest_places
 from .network import forward
-from .outputs import RegionDetections
+from .outputs import Decoding, RegionDetections
 from .postprocess import of_image, to_file_frame
 from .transforms import DIVISOR, MEAN, STD, fit_size
 
@@ -154,15 +153,10 @@ def count_classes(model: nn.Module) -> int:
     Raises:
         UserError: It is no detector of this package.
     """
-    head: Any = getattr(model, "bbox_head", None)
-    if head is None:
-        head = getattr(getattr(model, "roi_head", None), "bbox_head", None)
-    first: Any = head[0] if isinstance(head, nn.ModuleList) else head  # of several stages
-    if hasattr(first, "num_classes"):
-        return int(first.num_classes)
-    if not hasattr(first, "fc_cls"):
+    count = getattr(model, "num_classes", None)
+    if not isinstance(count, int) or not isinstance(getattr(model, "decoding", None), Decoding):
         raise UserError(f"{type(model).__name__} is no detector that pyramidvit.create_model built")
-    return int(first.fc_cls.out_features) - (not isinstance(model, SparseRCNN))
+    return count
 
 
 def check_image(image: Any, channels: int, index: int) -> None:

@@ -25,6 +25,7 @@ from ..baseline_losses import AnchorTargets, targets_of
 from ..dense_decoding import CANDIDATES
 from ..detectors import SingleStageDetector
 from ..divisors import mean_of_processes
+from ..head import Head
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -227,3 +228,6 @@ def detect_image(
         overlap=decoding.nms_threshold,
         most=decoding.max_detections,
     )
+
+
+HEAD = Head(build_atss, ATSSOutputs, atss_terms, detect_atss)

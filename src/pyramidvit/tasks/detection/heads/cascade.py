@@ -21,6 +21,7 @@ from ....ops.matching import BACKGROUND
 from ....ops.regions import Level, pool_regions
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import mask_losses, proposal_losses, region_losses, summed
+from ..head import Head
 from ..outputs import (
     PUBLISHED,
     Decoding,
@@ -353,3 +354,6 @@ def overlap_loss(deltas: Tensor, regions: Tensor, boxes: Tensor, *, stage: Stage
 inner_proposal_losses = partial(
     proposal_losses, within=inside_image, box_loss=partial(smooth_l1_loss, beta=BETA)
 )
+
+
+HEAD = Head(build_cascade_mask_rcnn, CascadeOutputs, cascade_terms, learns_masks=True)

@@ -21,6 +21,7 @@ from ....ops.selection import Selected, select_boxes
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
 from ..divisors import mean_of_processes
+from ..head import Head
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -291,3 +292,6 @@ def detect_image(
         overlap=decoding.nms_threshold,
         most=decoding.max_detections,
     )
+
+
+HEAD = Head(build_detr, DETROutputs, detr_terms, detect_detr)

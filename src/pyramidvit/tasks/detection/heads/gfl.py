@@ -23,6 +23,7 @@ from ....structures import Batch, DetectionTarget
 from ..dense_decoding import CANDIDATES
 from ..detectors import SingleStageDetector
 from ..divisors import mean_of_processes
+from ..head import Head
 from ..outputs import Decoding, RegionDetections, Sizes, gather_detections, rows_of, truths_of
 from ..trunk import Padding
 from .atss import (
@@ -188,3 +189,6 @@ def detect_image(
         overlap=decoding.nms_threshold,
         most=decoding.max_detections,
     )
+
+
+HEAD = Head(build_gfl, GFLOutputs, gfl_terms, detect_gfl)

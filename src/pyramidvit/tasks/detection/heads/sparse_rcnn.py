@@ -24,6 +24,7 @@ from ....ops.selection import select_boxes
 from ....structures import Batch, DetectionTarget
 from ..baseline_losses import AnchorTargets, targets_of
 from ..divisors import mean_of_processes
+from ..head import Head
 from ..outputs import (
     Decoding,
     RegionDetections,
@@ -343,3 +344,6 @@ def detect_sparse_rcnn(
         for logits, boxes in zip(outputs.logits[-1], outputs.boxes[-1], strict=True)
     ]
     return RegionDetections(gather_detections(chosen), None)
+
+
+HEAD = Head(build_sparse_rcnn, SparseRCNNOutputs, sparse_rcnn_terms, detect_sparse_rcnn)
