@@ -105,6 +105,8 @@ def is_slow_to_learn(q: Tensor, k: Tensor) -> bool:
     In bfloat16 on a CPU the backward pass of its fused kernel does (torch 2.15). Written out, all
     shares of attention are kept for it, so that is only for few keys.
     """
+    if not isinstance(q, Tensor):  # a symbol of a traced graph
+        return False
     if not (q.requires_grad and torch.is_grad_enabled()):
         return False
     return q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= FEW_KEYS

@@ -106,8 +106,8 @@ def check_alone_and_beside(
 ) -> None:
     """Holds features and detections of images in a batch to those of each image alone.
 
-    Within 1e-5: features of the largest one of their map, scores as they are, boxes of the image's
-    longer side in float32 and of a pixel in float64. The boxes' rounding moves masks, so that these
+    Within 1e-5: features of the largest one of their map, scores as they are, boxes of a
+    pixel in float64; in float32 within 3e-5 of the image's longer side. The boxes' rounding moves masks, so that these
     are within a thousandth.
     """
     torch.manual_seed(1)
@@ -137,7 +137,7 @@ def check_alone_and_beside(
         for ours, theirs, limit in zip(
             found[:2] + found[3:],
             wanted[:2] + wanted[3:],
-            (1e-5 * (max(size) if dtype == torch.float32 else 1), 1e-5, 1e-3),
+            (3e-5 * max(size) if dtype == torch.float32 else 1e-5, 1e-5, 1e-3),
             strict=False,
         ):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=limit)
