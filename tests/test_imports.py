@@ -51,7 +51,8 @@ ALLOWED = {  # a room may import itself, and these
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "export": {"errors", "files"},
-    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", "export", ""},
+    "costs": {"errors", "backbones", "models", "weights", "export"},
+    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", "export", "costs", ""},
     "__main__": {"cli"},
     "": {"backbones", "models", "timm_models", "weights", "tasks"},
 }

@@ -1,0 +1,116 @@
+"""What a run would do and hold, told from shapes: nothing is computed and no memory is taken.
+
+The model itself runs, on torch's fake tensors, which know their device, shape and layout and hold
+nothing. So whatever is done to the model (recomputation, autocast, other kernels) is seen as it is.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call of an operator.
+
+    Attributes:
+        name: In torch's words, such as "aten.addmm".
+        macs: Multiply-adds of its products; 0 for what is no product.
+        bytes: Read and written.
+        dtype: Of its first result.
+        depthwise: Whether it is a convolution of each channel by itself.
+    """
+
+    name: str
+    macs: int
+    bytes: int
+    dtype: torch.dtype
+    depthwise: bool
+
+
+class Trace(TorchDispatchMode):
+    """Follows what is alive, and writes down operations, while its `with` lasts.
+
+    Attributes:
+        alive: Bytes that tensors hold now.
+        peak: The most there were, since the trace began or `start_again`.
+        operations: In their order, views left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self.held: dict[int, int] = {}  # storages by their addresses, and their bytes
+        self.operations: list[Operation] = []
+
+    def start_again(self) -> None:
+        """Forgets the operations and the peak, not what is alive."""
+        self.operations, self.peak = [], self.alive
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        results = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        fresh = [tensor for tensor in results if self.hold(tensor)]
+        if fresh or not func.is_view:
+            self.note(func, args, kwargs or {}, result, results)
+        return result
+
+    def hold(self, tensor: Tensor) -> bool:
+        """Counts a tensor's storage until it is let go of; False if it is counted already."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.held:
+            return False
+        self.held[key] = storage.nbytes()
+        self.alive += self.held[key]
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self.let_go, key)
+        return True
+
+    def let_go(self, key: int) -> None:
+        self.alive -= self.held.pop(key)
+
+    def note(
+        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, results: list[Tensor]
+    ) -> None:
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
+        flops = formula(*args, **kwargs, out_val=result) if formula is not None else 0
+        weights = [x for x in given if x.ndim == 4 and x.shape[1] == 1 and x.shape[2] > 1]
+        self.operations.append(
+            Operation(
+                name=str(func.overloadpacket),
+                macs=flops // 2,
+                bytes=sum(map(size_of, (*given, *results))),
+                dtype=results[0].dtype if results else torch.float32,
+                depthwise="convolution" in func.name() and bool(weights),
+            )
+        )
+
+
+def size_of(tensor: Tensor) -> int:
+    return prod(tensor.shape) * tensor.element_size()
+
+
+@contextmanager
+def shapes_alone() -> Iterator[Trace]:
+    """Within it tensors are fake, and followed; outside they mean nothing."""
+    trace = Trace()
+    with FakeTensorMode(), trace:
+        yield trace

@@ -1,0 +1,86 @@
+"""Plans against what follows from a model, and against what a run really keeps."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyramidvit import create_model
+from pyramidvit.costs.machine import Machine, estimate
+from pyramidvit.costs.plan import RUNTIME, Setting, loss_of, plan
+
+TRAINING = Setting(model="pvt_v2_b0", size=(64, 64), batch=4, use="training")
+
+
+def kept_bytes(setting: Setting) -> int:
+    """What autograd keeps of a real forward pass beside parameters, each storage once."""
+    torch.manual_seed(0)
+    model: Any = create_model(setting.model).train()
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss_of(model(torch.randn(setting.batch, 3, *setting.size)))
+    return sum(kept.values())
+
+
+def test_weights_and_moments_are_counted_once_each() -> None:
+    numbers = sum(p.numel() for p in create_model("pvt_v2_b0").parameters())
+    assert plan(TRAINING).fixed == 3 * 4 * numbers
+    inference = plan(replace(TRAINING, use="inference"))
+    assert inference.fixed == 4 * numbers
+    assert inference.parameters == numbers
+    assert inference.attention < inference.macs
+
+
+def test_training_holds_at_least_what_autograd_keeps() -> None:
+    planned = plan(TRAINING)
+    activations = planned.memory - RUNTIME["training"] - planned.fixed
+    kept = kept_bytes(TRAINING)
+    # At the worst moment some gradients are there, and not everything that was kept.
+    assert kept < activations < kept + planned.fixed / 3 + 0.2 * kept
+
+
+def test_recomputation_and_bf16_take_less_and_a_larger_batch_more() -> None:
+    plain = plan(TRAINING).memory
+    assert plan(replace(TRAINING, recompute="blocks")).memory < plain
+    assert (
+        plan(replace(TRAINING, precision="bf16", batch=8)).memory
+        < plan(replace(TRAINING, batch=8)).memory
+    )
+    assert plan(replace(TRAINING, batch=8)).memory > 1.3 * plain
+
+
+def test_a_plan_for_a_gpu_needs_none() -> None:
+    planned = plan(replace(TRAINING, device="cuda", precision="bf16"))
+    assert planned.memory > planned.fixed
+
+
+def test_seconds_follow_the_slower_of_arithmetic_and_bytes() -> None:
+    planned = plan(replace(TRAINING, use="inference"))
+    slow = Machine(device="cpu", macs={"float32": 1e9, "bf16": 1e9}, bandwidth=1e15)
+    computed = estimate(planned.operations, slow)
+    assert computed > planned.macs * TRAINING.batch / 1e9
+    narrow = Machine(device="cpu", macs={"float32": 1e15, "bf16": 1e15}, bandwidth=1e9)
+    moved = estimate(planned.operations, narrow)
+    assert moved > 4 * planned.parameters / 1e9
+    both = replace(slow, bandwidth=1e9)
+    assert max(computed, moved) < estimate(planned.operations, both) < computed + moved
+
+
+def test_training_computes_about_three_times_as_much() -> None:
+    looks = plan(replace(TRAINING, use="inference")).operations
+    learns = plan(TRAINING).operations
+    again = plan(replace(TRAINING, recompute="blocks")).operations
+    once = sum(operation.macs for operation in looks)
+    assert once == pytest.approx(plan(TRAINING).macs * TRAINING.batch, rel=0.01)
+    assert sum(operation.macs for operation in learns) == pytest.approx(3 * once, rel=0.1)
+    assert sum(operation.macs for operation in again) == pytest.approx(4 * once, rel=0.1)
