@@ -2,14 +2,16 @@
 
     OMP_NUM_THREADS=1 python benchmarks/cost_against_size.py --output cost-against-size
 
-One image a time, float32, without gradients. Each model has a process of its own for time, in turn
-at every size, CPU seconds, medians; and one for each size for memory, its peak beyond what the
-process held before the model was built. Writes a table (CSV) and a chart of both.
+One image at a time, float32, without gradients, one thread. Each model has a process of its own; at
+each size they take turns, and the median of their CPU seconds is taken (from 1024 pixels on, one
+look of each). Memory is what the process held at most up to this size, beyond what it held before
+the model was built. Writes a table (CSV) and a chart, anew after every size.
 """
 
 import argparse
 import csv
 import statistics
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +27,7 @@ from pyramidvit.costs.clock import peak_memory, time_calls
 from pyramidvit.costs.turns import one_process, settings
 from pyramidvit.engine.plots import save_figure
 
-SIZES = (224, 320, 448, 640, 896, 1280, 1792, 2048)
+SIZES = (224, 320, 448, 640, 896, 1344, 2048)
 
 
 def plain_vit() -> nn.Module:
@@ -37,7 +39,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "pvt_v2_b2_li": lambda: create_model("pvt_v2_b2_li"),
     "vit_small": plain_vit,
 }
+LARGE = 1024  # sides from which one look is enough
 BUILT: list[nn.Module] = []  # in the process of a model
+BEFORE: list[float] = []  # bytes that it held before the model was built
 
 
 class Cost(NamedTuple):
@@ -48,44 +52,47 @@ class Cost(NamedTuple):
 
 
 @torch.no_grad()
-def time_at(name: str, size: int) -> float:
-    """In a model's process: CPU seconds of one image."""
-    torch.set_num_threads(1)
+def cost_at(name: str, size: int) -> tuple[float, float]:
+    """In a model's process: CPU seconds of one image, and bytes at the peak so far."""
     if not BUILT:
+        torch.set_num_threads(1)
+        BEFORE.append(peak_memory() or 0.0)
         torch.manual_seed(0)
         BUILT.append(MODELS[name]().eval())
     images = torch.randn(1, 3, size, size)
-    return time_calls(lambda: BUILT[0](images), lambda: None, least=0.3).cpu
+    if size < LARGE:
+        seconds = time_calls(lambda: BUILT[0](images), lambda: None, least=0.3).cpu
+    else:
+        start = time.process_time()
+        BUILT[0](images)
+        seconds = time.process_time() - start
+    return seconds, (peak_memory() or 0.0) - BEFORE[0]
 
 
-@torch.no_grad()
-def memory_at(name: str, size: int) -> float:
-    """In a process of its own: bytes at the peak."""
-    torch.set_num_threads(1)
-    before = peak_memory() or 0.0
-    MODELS[name]().eval()(torch.randn(1, 3, size, size))
-    return (peak_memory() or 0.0) - before
-
-
-def measure(sizes: list[int], rounds: int) -> list[Cost]:
-    found = []
+def measure(sizes: list[int], rounds: int, output: Path) -> list[Cost]:
+    found: list[Cost] = []
     with settings(1), ExitStack() as stack:
         pools = {name: stack.enter_context(one_process()) for name in MODELS}
         for size in sizes:
-            seconds: dict[str, list[float]] = {name: [] for name in MODELS}
-            for _ in range(rounds if size < 1280 else 1):
+            costs: dict[str, list[tuple[float, float]]] = {name: [] for name in MODELS}
+            for _ in range(rounds if size < LARGE else 1):
                 for name, pool in pools.items():
-                    seconds[name].append(pool.submit(time_at, name, size).result())
-            for name, values in seconds.items():
-                cost = Cost(name, size, statistics.median(values), alone(name, size))
-                found.append(cost)
-                print(row_of(cost), flush=True)
+                    costs[name].append(pool.submit(cost_at, name, size).result())
+            for name, values in costs.items():
+                seconds = statistics.median(taken for taken, _ in values)
+                found.append(Cost(name, size, seconds, values[0][1]))
+                print(row_of(found[-1]), flush=True)
+            write(found, output)
     return found
 
 
-def alone(name: str, size: int) -> float:
-    with one_process() as pool:
-        return pool.submit(memory_at, name, size).result()
+def write(found: list[Cost], output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "costs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(Cost._fields)
+        table.writerows(found)
+    draw(found, output / "costs.png")
 
 
 def row_of(cost: Cost) -> str:
@@ -122,13 +129,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("cost-against-size"))
     given = parser.parse_args()
     print("| model | side | CPU ms | ns a pixel | peak MB |\n|---|---:|---:|---:|---:|")
-    found = measure(given.sizes, given.rounds)
-    given.output.mkdir(parents=True, exist_ok=True)
-    with (given.output / "costs.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(Cost._fields)
-        table.writerows(found)
-    draw(found, given.output / "costs.png")
+    found = measure(sorted(given.sizes), given.rounds, given.output)
     linear = [c.seconds / c.size**2 for c in found if c.model == "pvt_v2_b2_li"]
     middle = statistics.median(linear)
     low, high = min(linear) / middle - 1, max(linear) / middle - 1

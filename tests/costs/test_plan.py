@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyramidvit import create_model
 from pyramidvit.costs.machine import Machine, estimate
-from pyramidvit.costs.plan import RUNTIME, Setting, loss_of, plan
+from pyramidvit.costs.plan import RECOMPUTATIONS, RUNTIME, Setting, loss_of, plan
 
 TRAINING = Setting(model="pvt_v2_b0", size=(64, 64), batch=4, use="training")
 
@@ -43,7 +43,9 @@ def test_weights_and_moments_are_counted_once_each() -> None:
 
 def test_training_holds_at_least_what_autograd_keeps() -> None:
     planned = plan(TRAINING)
-    activations = planned.memory - RUNTIME["training"] - planned.fixed
+    activations = (planned.memory - RUNTIME["float32"] - planned.fixed) / RECOMPUTATIONS[
+        "none"
+    ].heap
     kept = kept_bytes(TRAINING)
     # At the worst moment some gradients are there, and not everything that was kept.
     assert kept < activations < kept + planned.fixed / 3 + 0.2 * kept
@@ -57,11 +59,6 @@ def test_recomputation_and_bf16_take_less_and_a_larger_batch_more() -> None:
         < plan(replace(TRAINING, batch=8)).memory
     )
     assert plan(replace(TRAINING, batch=8)).memory > 1.3 * plain
-
-
-def test_a_plan_for_a_gpu_needs_none() -> None:
-    planned = plan(replace(TRAINING, device="cuda", precision="bf16"))
-    assert planned.memory > planned.fixed
 
 
 def test_seconds_follow_the_slower_of_arithmetic_and_bytes() -> None:

@@ -2,7 +2,7 @@
 
 Memory is the most that a process holds beyond what it held before the model was built: weights,
 AdamW's two moments, gradients, and what is alive of activations at the worst moment (from
-`trace`). On a CPU some is added for what torch loads and sets up when it first computes.
+`trace`), and on a CPU what its allocator and its libraries take beyond that.
 
 Time is an estimate: each operation takes as long as its arithmetic at the device's peak or its
 bytes at the device's bandwidth, whichever is longer, at the efficiencies below.
@@ -10,7 +10,7 @@ bytes at the device's bandwidth, whichever is longer, at the efficiencies below.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +18,32 @@ from torch import Tensor, nn
 
 from ..backbones.operations import count_operations
 from ..models import create_model
-from .trace import Operation, Trace, shapes_alone
+from .trace import Operation, shapes_alone
 
 Use = Literal["inference", "training"]
 
-# What is computed again in the backward pass instead of being kept: a mode is a change of a model.
-RECOMPUTATIONS: dict[str, Callable[[Any], None]] = {
-    "nothing": lambda model: None,
-    "blocks": lambda model: model.set_grad_checkpointing(),
+
+class Recomputation(NamedTuple):
+    """What is computed again in the backward pass instead of being kept.
+
+    Attributes:
+        switch_on: What is done to a model.
+        heap: On a CPU, what glibc takes for each byte of activations that is asked for, as they
+            come and go in all sizes. Measured by `benchmarks/plan_against_measured.py`.
+    """
+
+    switch_on: Callable[[Any], None]
+    heap: float
+
+
+RECOMPUTATIONS = {
+    "none": Recomputation(lambda model: None, heap=1.19),
+    "blocks": Recomputation(lambda model: model.set_grad_checkpointing(), heap=1.5),
 }
 WITH_AUTOCAST = {"float32": False, "bf16": True}
-RUNTIME = {"inference": 0, "training": 0}  # bytes; see docs/benchmarks.md
+# Bytes that torch and oneDNN load and set up on a CPU when they first compute; measured as well.
+RUNTIME = {"float32": 30e6, "bf16": 85e6}
+UPDATE = 28  # bytes that AdamW reads and writes for a parameter: it, its gradient, its two moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +66,7 @@ class Setting:
     batch: int = 1
     use: Use = "inference"
     precision: str = "float32"
-    recompute: str = "nothing"
+    recompute: str = "none"
     features: bool = False
     device: str = "cpu"
 
@@ -82,28 +97,43 @@ def plan(setting: Setting) -> Plan:
     with torch.device("meta"):
         bare = create_model(setting.model, features_only=setting.features)
     counted = count_operations(bare, setting.size)
+    parameters = sum(p.numel() for p in bare.parameters())
+    training = setting.use == "training"
+    recomputation = RECOMPUTATIONS[setting.recompute if training else "none"]
     with shapes_alone() as trace, torch.device(setting.device):
-        model = create_model(setting.model, features_only=setting.features)
+        model = bare.to_empty(device=setting.device)  # no initial weights: they look at numbers
         moments: list[Tensor] = []
-        if setting.use == "training":
+        if training:
             moments = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
         fixed = trace.alive
         images = torch.empty(setting.batch, 3, *setting.size)
         trace.start_again()
-        if setting.use == "training":
-            RECOMPUTATIONS[setting.recompute](model)
-            train_once(model.train(), images, setting, trace)
+        if training:
+            recomputation.switch_on(model)
+            train_once(model.train(), images, setting)
         else:
             look_once(model.eval(), images, setting)
         peak, operations = trace.peak, trace.operations
         del moments
-    runtime = RUNTIME[setting.use] if setting.device == "cpu" else 0
+    if training:
+        operations.append(
+            Operation(
+                name="AdamW",
+                macs=0,
+                bytes=UPDATE * parameters,
+                dtype=torch.float32,
+                depthwise=False,
+            )
+        )
+    memory = float(peak)
+    if setting.device == "cpu":
+        memory = fixed + recomputation.heap * (peak - fixed) + RUNTIME[setting.precision]
     return Plan(
-        parameters=sum(p.numel() for p in bare.parameters()),
+        parameters=parameters,
         macs=counted.macs,
         attention=counted.attention,
         fixed=fixed,
-        memory=peak + runtime,
+        memory=round(memory),
         operations=operations,
     )
 
@@ -118,7 +148,7 @@ def look_once(model: nn.Module, images: Tensor, setting: Setting) -> None:
         model(images)
 
 
-def train_once(model: nn.Module, images: Tensor, setting: Setting, trace: Trace) -> None:
+def train_once(model: nn.Module, images: Tensor, setting: Setting) -> None:
     """A forward and a backward pass; the optimizer needs nothing beyond its moments."""
     with autocast(setting):
         outputs = model(images)

@@ -65,9 +65,11 @@ class Trace(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func is torch.ops.prim.device.default:  # a question that fake tensors ask all the time
+            return result
         results = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         fresh = [tensor for tensor in results if self.hold(tensor)]
-        if fresh or not func.is_view:
+        if fresh or not (func.is_view or func is torch.ops.aten._unsafe_view.default):
             self.note(func, args, kwargs or {}, result, results)
         return result
 
@@ -90,18 +92,33 @@ class Trace(TorchDispatchMode):
         self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, results: list[Tensor]
     ) -> None:
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
-        flops = formula(*args, **kwargs, out_val=result) if formula is not None else 0
-        weights = [x for x in given if x.ndim == 4 and x.shape[1] == 1 and x.shape[2] > 1]
+        name = str(func.overloadpacket)
+        is_convolution = name in CONVOLUTIONS
         self.operations.append(
             Operation(
-                name=str(func.overloadpacket),
-                macs=flops // 2,
+                name=name,
+                macs=count_macs(func, args, kwargs, result),
                 bytes=sum(map(size_of, (*given, *results))),
                 dtype=results[0].dtype if results else torch.float32,
-                depthwise="convolution" in func.name() and bool(weights),
+                depthwise=is_convolution and args[CONVOLUTIONS[name]].shape[1] == 1,
             )
         )
+
+
+# Which argument is the weight. torch's own counts know no groups on the way back.
+CONVOLUTIONS = {"aten.convolution": 1, "aten.convolution_backward": 2}
+
+
+def count_macs(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int:
+    """Multiply-adds of an operator; 0 for what is no product."""
+    name = str(func.overloadpacket)
+    if name == "aten.convolution":
+        return prod(result.shape) * prod(args[1].shape[1:])
+    if name == "aten.convolution_backward":
+        wanted = sum(args[-1][:2])  # of the gradients of input and weight
+        return wanted * prod(args[0].shape) * prod(args[2].shape[1:])
+    formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
+    return 0 if formula is None else formula(*args, **kwargs, out_val=result) // 2
 
 
 def size_of(tensor: Tensor) -> int:
@@ -112,5 +129,5 @@ def size_of(tensor: Tensor) -> int:
 def shapes_alone() -> Iterator[Trace]:
     """Within it tensors are fake, and followed; outside they mean nothing."""
     trace = Trace()
-    with FakeTensorMode(), trace:
+    with FakeTensorMode(allow_non_fake_inputs=True), trace:  # a model may come from "meta"
         yield trace

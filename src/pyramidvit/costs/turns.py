@@ -6,13 +6,14 @@ alone can make a model half as fast again. All are on, so memory is kept instead
 the system at each call.
 """
 
+import io
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -152,7 +153,8 @@ def start(key: Key, case: Case, threads: int) -> tuple[float, list[object]]:
     begun = time.perf_counter()
     if threads:
         torch.set_num_threads(threads)
-    with torch.no_grad():
+    quiet = io.StringIO()  # exporters talk
+    with torch.no_grad(), redirect_stdout(quiet), redirect_stderr(quiet):
         run = product(case) if key[0] == PRODUCT else WAYS[key[0]].build(case)
         RUNS[key] = run, waiter(case.device)
         result = run()
