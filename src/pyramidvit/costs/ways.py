@@ -110,7 +110,7 @@ def of_transformers(case: Case) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         write_transformers(Path(folder), found, None)
         kind: Any = AutoBackbone if case.features else AutoModelForImageClassification
-        more = {"out_indices": (1, 2, 3, 4)} if case.features else {}  # 0 is the image there
+        more = {"out_indices": (0, 1, 2, 3)} if case.features else {}
         network: nn.Module = kind.from_pretrained(folder, **more)
     return network.eval()
 
