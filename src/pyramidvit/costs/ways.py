@@ -104,14 +104,17 @@ def of_timm(case: Case) -> nn.Module:
 
 
 def of_transformers(case: Case) -> nn.Module:
-    from transformers import AutoBackbone, AutoModelForImageClassification
+    import transformers
 
     found = find_pvt(random_network(case).state_dict(), "our model")
     with tempfile.TemporaryDirectory() as folder:
         write_transformers(Path(folder), found, None)
-        kind: Any = AutoBackbone if case.features else AutoModelForImageClassification
-        more = {"out_indices": (0, 1, 2, 3)} if case.features else {}
-        network: nn.Module = kind.from_pretrained(folder, **more)
+        network: nn.Module
+        if case.features:
+            stages = [f"stage{k}" for k in (1, 2, 3, 4)]
+            network = transformers.PvtV2Backbone.from_pretrained(folder, out_features=stages)
+        else:
+            network = transformers.AutoModelForImageClassification.from_pretrained(folder)
     return network.eval()
 
 
