@@ -22,6 +22,7 @@ from ..models import create_model
 from .benchmark import BenchmarkOptions
 from .models import read_size
 
+NOTHING = (float("nan"), float("nan"), float("nan"))
 BASES = ("timm", "official", "transformers", "ours")  # ratios are to the first that was measured
 
 
@@ -241,6 +242,6 @@ def chart(
     for row in rows:
         assert row.ratio is not None
         heading = f"{row.model} {row.precision}: times {row.base}"
-        bars = panels.setdefault(heading, [(float("nan"),) * 3] * len(ways))
-        bars[ways.index(row.way)] = tuple(row.ratio)
+        bars = panels.setdefault(heading, [NOTHING] * len(ways))
+        bars[ways.index(row.way)] = (row.ratio.median, row.ratio.lower, row.ratio.upper)
     return ways, panels

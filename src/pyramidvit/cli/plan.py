@@ -15,7 +15,8 @@ from .arguments import build_parser, parse, to_options
 
 if TYPE_CHECKING:
     from ..costs.machine import Machine
-    from ..costs.plan import Setting
+    from ..costs.plan import Setting, Use
+    from ..costs.ways import Precision
 
 DESCRIPTION = """Says what models would take at a size and a batch: peak memory, operations and
 seconds of a step, in inference and in training with AdamW, in float32 and bf16, with and without
@@ -156,7 +157,8 @@ def settings_of(names: Sequence[str], options: PlanOptions, features: bool) -> "
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available here; use --device cpu")
     ways = list(RECOMPUTATIONS) if options.recompute == "all" else [options.recompute]
-    steps = [("inference", "none"), *(("training", way) for way in ways)]
+    steps: list[tuple[Use, str]] = [("inference", "none")]
+    steps += [("training", way) for way in ways]
     return [
         Setting(
             model=name,
@@ -187,7 +189,7 @@ def machine_of(device: str, options: PlanOptions) -> "Machine":
             raise UserError(
                 f"--tflops must be two numbers, of float32 and bf16, got {options.tflops}"
             ) from error
-        macs = {"float32": single * 5e11, "bf16": half * 5e11}
+        macs: dict[Precision, float] = {"float32": single * 5e11, "bf16": half * 5e11}
         return Machine(device=device, macs=macs, bandwidth=options.bandwidth * 1e9)
     if options.tflops is not None or options.bandwidth:
         raise UserError("--tflops and --bandwidth go together: give both, or neither")

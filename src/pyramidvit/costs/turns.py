@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -148,7 +149,7 @@ def ask(pool: ProcessPoolExecutor, key: Key, least: float, record: Timed) -> Non
 RUNS: dict[Key, tuple[Run, Callable[[], None]]] = {}  # in the process of a way: what it can do
 
 
-def start(key: Key, case: Case, threads: int) -> tuple[float, list[object]]:
+def start(key: Key, case: Case, threads: int) -> tuple[float, list[np.ndarray]]:
     """In a way's process: makes it ready; returns the seconds that took, and its outputs."""
     begun = time.perf_counter()
     if threads:
