@@ -215,6 +215,7 @@ def print_table(rows: Sequence[WayRow], reporter: Reporter) -> None:
         table.add_column(heading, justify="left" if left else "right")
     for row in rows:
         table.add_row(row.model, row.way, row.precision, *cells(row))
+    reporter.console.width = max(reporter.console.width, 130)  # ten columns: better broken later
     reporter.console.print(table)
 
 
