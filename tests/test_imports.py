@@ -51,10 +51,14 @@ ALLOWED = {  # a room may import itself, and these
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "export": {"errors", "files"},
-    "costs": {"errors", "backbones", "models", "weights", "export"},
-    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", "export", "costs", ""},
+    "inference": {"nn", "backbones", "errors", ""},
+    "costs": {"errors", "backbones", "models", "weights", "export", "inference"},
+    "cli": {
+        *ENGINE_ROOMS,
+        *("nn", "backbones", "models", "tasks", "engine", "export", "inference", "costs", ""),
+    },
     "__main__": {"cli"},
-    "": {"backbones", "models", "timm_models", "weights", "tasks"},
+    "": {"backbones", "inference", "models", "timm_models", "weights", "tasks"},
 }
 
 
