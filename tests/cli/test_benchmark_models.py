@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,22 +10,21 @@ from PIL import Image
 
 from pyramidvit.cli import main
 from pyramidvit.cli.benchmark_models import choose_precisions, choose_ways
-from pyramidvit.costs.turns import changed_environment
-from pyramidvit.costs.ways import WAYS
+from pyramidvit.costs.turns import Timed, changed_environment, start_way
+from pyramidvit.costs.ways import WAYS, Case
 
 
 def test_ways_are_measured_in_one_run_and_one_that_cannot_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pvt_v2.py").write_text("raise RuntimeError('this is old code')")
     words = ["--size", "32", "--rounds", "2", "--threads", "1", "--output", "out"]
-    words += ["--ways", "ours,official", "--official", ".", "--precision", "float32"]
+    words += ["--ways", "ours,official", "--precision", "float32"]
     assert main(["benchmark", "pvt_v2_b0", *words]) == 0
     record = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     official, ours = record["rows"]
     assert (official["way"], ours["way"]) == ("official", "ours")
-    assert official["reason"] == "this is old code"
+    assert official["reason"] == "--official names no code"
     assert official["cpu"] is None
     assert len(ours["cpu_seconds"]) == len(ours["wall_seconds"]) == 2
     assert ours["cpu"]["median"] == pytest.approx(statistics.median(ours["cpu_seconds"]))
@@ -33,10 +33,18 @@ def test_ways_are_measured_in_one_run_and_one_that_cannot_says_why(
     assert ours["differs"] == 0
     assert 0 < ours["of_peak"] < 1
     said = capsys.readouterr().out
-    assert "this is old code" in said
+    assert "--official names no code" in said
     assert f"{ours['cpu']['median'] * 1e3:.1f}" in said
     with Image.open(tmp_path / "out" / "benchmark.png") as picture:
         assert picture.width > 400
+
+
+def test_a_way_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "pvt_v2.py").write_text("raise RuntimeError('this is old code')")
+    case, record = Case(model="pvt_v2_b0", official=str(tmp_path)), Timed()
+    with ThreadPoolExecutor() as pool:  # stands for a process
+        start_way(pool, ("official", "float32"), case, 0, record)
+    assert record.reason == "this is old code"
 
 
 def test_all_ways_and_both_precisions_are_measured_unless_some_are_named() -> None:

@@ -2,11 +2,14 @@
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from pyramidvit.backbones.pvt_v2 import PVTv2Pyramid, PVTv2Size
 from pyramidvit.costs import ways
 from pyramidvit.costs.ways import WAYS, Case, as_tensors, why_not
 from pyramidvit.errors import UserError
@@ -18,22 +21,36 @@ OFFICIAL = (
 )
 
 
+@cache
+@torch.no_grad()
+def right_outputs(case: Case) -> list[Tensor]:
+    return as_tensors(WAYS["ours"].build(case)())
+
+
 @torch.no_grad()
 def share(name: str, case: Case) -> float:
     """The largest difference of a way from ours, as a share of the largest value."""
     found = as_tensors(WAYS[name].build(case)())
-    right = as_tensors(WAYS["ours"].build(replace(case, precision="float32"))())
+    right = right_outputs(replace(case, precision="float32", official=None))
     return max(difference(a, b) for a, b in zip(found, right, strict=True))
 
 
-@pytest.mark.parametrize("name", ["timm", "timm-channels-last", "transformers"])
-@pytest.mark.parametrize("features", [False, True])
-def test_other_libraries_give_what_ours_gives(name: str, features: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [
+        ("timm", False),
+        ("timm-channels-last", True),
+        ("transformers", False),
+        ("transformers", True),
+        ("optimize-packed", True),
+    ],
+)
+def test_other_ways_give_what_ours_gives(name: str, features: bool) -> None:
     assert share(name, replace(CASE, features=features)) < 1e-4
 
 
-def test_bf16_is_near(tmp_path: Path) -> None:
-    for name in ("timm", "ours"):
+def test_bf16_is_near() -> None:
+    for name in ("timm", "ours", "optimize-packed"):
         assert 1e-5 < share(name, replace(CASE, precision="bf16")) < 0.1
 
 
@@ -48,15 +65,19 @@ def test_the_official_code_is_read_from_its_folder(
         WAYS["official"].build(replace(CASE, official=str(tmp_path / "nowhere")))
 
 
-def test_runtimes_give_what_ours_gives_and_the_linear_models_pooling_is_right() -> None:
-    case = replace(CASE, model="pvt_v2_b2_li", size=(64, 96), features=True)
+def test_runtimes_give_what_ours_gives_and_the_linear_models_pooling_is_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    small = PVTv2Pyramid(PVTv2Size(depths=(1, 1, 1, 1), dims=(32, 64, 80, 128), linear=True)).eval()
+    monkeypatch.setattr(ways, "random_network", lambda case: small)
+    case = Case(model="pvt_v2_b2_li", size=(64, 96), features=True)
     with torch.no_grad():
         graph = ways.onnx_of(ways.our_graph(case), ways.images_of(case))
         right = as_tensors(WAYS["ours"].build(case)())
+    monkeypatch.setattr(ways, "onnx_of", lambda *_: graph)  # which is slow to make
     for name in ("ours-onnxruntime", "ours-openvino"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ways, "onnx_of", lambda *_: graph)  # which is slow to make
-            found = as_tensors(WAYS[name].build(case)())
+        found = as_tensors(WAYS[name].build(case)())
         assert max(difference(a, b) for a, b in zip(found, right, strict=True)) < 1e-4
 
 
@@ -66,4 +87,5 @@ def test_what_cannot_be_measured_is_said() -> None:
     assert why_not("official", CASE) == "--official names no code"
     assert "no maps" in why_not("official", replace(CASE, official=".", features=True))
     assert why_not("ours-openvino", replace(CASE, device="cuda")) == "measured on the CPU alone"
-    assert why_not("ours", CASE) == ""
+    assert "for a CPU" in why_not("optimize-packed", replace(CASE, device="cuda"))
+    assert why_not("ours", CASE) == why_not("optimize-packed", CASE) == ""

@@ -154,7 +154,7 @@ def train_once(model: nn.Module, images: Tensor, setting: Setting) -> None:
         outputs = model(images)
         loss = loss_of(outputs)
     del outputs
-    loss.backward()
+    torch.autograd.backward(loss)
 
 
 def loss_of(outputs: Any) -> Tensor:

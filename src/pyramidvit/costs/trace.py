@@ -38,7 +38,7 @@ class Operation:
     depthwise: bool
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows what is alive, and writes down operations, while its `with` lasts.
 
     Attributes:
@@ -48,7 +48,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive = self.peak = 0
         self.held: dict[int, int] = {}  # storages by their addresses, and their bytes
         self.operations: list[Operation] = []
@@ -113,10 +113,10 @@ def count_macs(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int
     """Multiply-adds of an operator; 0 for what is no product."""
     name = str(func.overloadpacket)
     if name == "aten.convolution":
-        return prod(result.shape) * prod(args[1].shape[1:])
+        return int(prod(result.shape) * prod(args[1].shape[1:]))
     if name == "aten.convolution_backward":
         wanted = sum(args[-1][:2])  # of the gradients of input and weight
-        return wanted * prod(args[0].shape) * prod(args[2].shape[1:])
+        return int(wanted * prod(args[0].shape) * prod(args[2].shape[1:]))
     formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
     return 0 if formula is None else formula(*args, **kwargs, out_val=result) // 2
 

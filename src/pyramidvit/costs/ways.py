@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..export.formats import to_tensors
 from ..export.graph import write_out_bins
+from ..inference.optimize import RouteName, optimize
 from ..models import create_model
 from ..weights.convert import renamed, write_transformers
 from ..weights.names import TIMM
@@ -163,6 +164,18 @@ def compiled(build: Callable[[Case], nn.Module]) -> Any:
     return start
 
 
+def optimized(route: RouteName) -> Any:
+    """Runs what `optimize` makes of our model; images and outputs are float32 in any precision."""
+
+    def start(case: Case) -> Run:
+        shape = (case.batch, 3, *case.size)
+        network = optimize(ours(case), shape, route=route, precision=case.precision)
+        images = images_of(case)
+        return lambda: network(images)
+
+    return start
+
+
 def placed(network: nn.Module, case: Case, channels_last: bool) -> tuple[nn.Module, Tensor]:
     """Network and images on the device, in the precision and layout that are asked for."""
     form = torch.channels_last if channels_last else torch.preserve_format
@@ -293,7 +306,11 @@ WAYS = {
         "ours in ONNX Runtime", in_onnxruntime(our_graph), (*GRAPH, "onnxruntime"), ("float32",)
     ),
     "ours-openvino": Way("ours in OpenVINO", in_openvino(our_graph), (*GRAPH, "openvino")),
-    # `pyramidvit.optimize` gets its row here.
+    "optimize-packed": Way("pyramidvit.optimize, packed", optimized("packed")),
+    "optimize-compiled": Way(
+        "pyramidvit.optimize, compiled", optimized("compiled"), lacks=no_compiler
+    ),
+    "optimize-openvino": Way("pyramidvit.optimize, OpenVINO", optimized("openvino"), ("openvino",)),
 }
 
 
@@ -305,6 +322,8 @@ def why_not(name: str, case: Case) -> str:
     missing = [package for package in way.packages if importlib.util.find_spec(package) is None]
     if missing:
         return f"{', '.join(missing)} not installed"
+    if case.device != "cpu" and name.startswith("optimize-"):
+        return "these routes are for a CPU"
     if case.device != "cpu" and name.endswith(("onnxruntime", "openvino")):
         return "measured on the CPU alone"
     if case.precision not in way.precisions:
