@@ -15,6 +15,11 @@ COLOURS = ((0, 0, 0), (200, 30, 30), (30, 30, 200))
 CLASSES = Classes(names=("background", "red", "blue"), ids=(0, 3, 17), colours=COLOURS)
 
 
+def named(count: int) -> Classes:
+    """Classes a, b, c, ..."""
+    return Classes(names=tuple("abcdefgh" * 20)[:count], ids=tuple(range(count)))
+
+
 def save_segmenter(path: Path) -> None:
     options = SegmentationOptions(short_side=64, long_side=96, width=16, dropout=0.0)
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """The recipe files: each is the published run of its model, as the command line reads it."""
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pyramidvit import list_models
 from pyramidvit.backbones import pvt_v1, pvt_v2
 from pyramidvit.cli import main
 from pyramidvit.cli import train as train_verb
+from pyramidvit.cli.tasks import TASKS
+from pyramidvit.engine.loader import TrainingBatches
 from pyramidvit.tasks.classification.config import (
     CLIPPED_IN_PAPER,
     ClassificationOptions,
@@ -75,6 +78,20 @@ def test_a_recipe_file_says_its_figures_and_its_command(model: str) -> None:
     assert "Table 2" in text
     assert "top-1" in text
     assert "GFLOPs" in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(FOLDER.parent.glob("*/*.yaml")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_the_batch_of_every_recipe_can_be_shared_as_its_command_says(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    (devices,) = map(int, re.findall(r"--devices (\d+)", text))
+    size, pairs = yaml.safe_load(text)["batch_size"], TASKS[path.parent.name].mixes_pairs
+    share = {"seed": 0, "repeats": 1, "rank": 0, "ranks": devices, "pairs": pairs}
+    first = next(iter(TrainingBatches(2000, size, **share)))
+    assert len(first) * devices == size
 
 
 def test_the_large_models_alone_are_clipped_and_drop_more(monkeypatch: pytest.MonkeyPatch) -> None:

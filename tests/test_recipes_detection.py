@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 
 from pyramidvit import list_models
 from pyramidvit.backbones import pvt_v1, pvt_v2
 from pyramidvit.cli.arguments import build_parser, parse, to_options
+from pyramidvit.engine.optim import build_optimizer, build_schedule
 from pyramidvit.errors import UserError
 from pyramidvit.tasks.detection.config import (
     DETECTORS,
@@ -181,6 +183,27 @@ def test_the_other_detectors_are_trained_as_the_official_configurations_say(name
         assert getattr(options, number) == built[number].default, number
     decoding = built["decoding"].default
     assert found == (*(decoding.score_threshold, decoding.nms_threshold, decoding.max_detections),)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "retinanet_pvt_v2_b2_1x",
+            {0: 1e-7, 250: 5.005e-5, 500: 1e-4, 7999: 1e-4, 8000: 1e-5, 10999: 1e-5, 11000: 1e-6},
+        ),
+        ("mask_rcnn_pvt_v2_b2_3x", {0: 1e-7, 500: 1e-4, 26999: 1e-4, 27000: 1e-5, 33000: 1e-6}),
+    ],
+)
+def test_the_rate_warms_up_and_drops_when_the_official_configurations_say(
+    name: str, values: dict[int, float]
+) -> None:
+    options, model = read(FOLDER / f"{name}.yaml"), nn.Linear(2, 2)
+    optimizer = build_optimizer(model, options, options.batch_size)
+    set_rate = build_schedule(optimizer, options, 1000)
+    for step, rate in values.items():
+        set_rate(step)
+        assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(rate, rel=1e-9)]
 
 
 def test_the_backbone_of_detr_alone_learns_slower() -> None:

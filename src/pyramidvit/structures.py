@@ -35,22 +35,38 @@ class Classes:
         names: What people call each class.
         ids: The identifiers that the data uses: folder names, category numbers, values in a map.
         colours: Red, green and blue from 0 to 255 of each class, where the data names colours.
+        values: What the data's maps write for each class, where these are not the ids.
     """
 
     names: tuple[str, ...]
     ids: tuple[int | str, ...]
     colours: tuple[tuple[int, int, int], ...] = ()
+    values: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def background(self) -> int | None:
+        """The number of the class that remains beside the others, where one is called so."""
+        names = [name.strip().lower() for name in self.names]
+        return names.index("background") if "background" in names else None
+
+    @property
+    def written(self) -> tuple[int | str, ...]:
+        """What a map says for each class: the data's own values, or else the ids."""
+        return self.values or self.ids
+
     def to_records(self) -> list[dict[str, Any]]:
-        """Plain records for JSON: [{"id": ..., "name": ...}, ...], with "colour" if any."""
+        """Plain records for JSON: [{"id": ..., "name": ...}, ...], with "colour" and "value" where
+        there are any."""
         records: list[dict[str, Any]] = [
             {"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)
         ]
         for record, colour in zip(records, self.colours, strict=False):
             record["colour"] = list(colour)
+        for record, value in zip(records, self.values, strict=False):
+            record["value"] = value
         return records
 
     @classmethod
@@ -60,6 +76,7 @@ class Classes:
             names=tuple(str(r["name"]) for r in records),
             ids=tuple(r["id"] for r in records),
             colours=tuple((int(r), int(g), int(b)) for r, g, b in named),
+            values=tuple(int(r["value"]) for r in records if "value" in r),
         )
 
 

@@ -61,7 +61,7 @@ class Looks:
         window: Side in pixels of the square windows that the prepared image is cut into, whose
             answers are averaged; 0 looks at it whole.
         overlap: Share of a window, from 0 to below 1, that neighbours have in common.
-        scales: Sizes, as shares of the prepared image's, whose answers are averaged.
+        scales: Sizes, as shares of the usual one's, whose answers are averaged.
         flip: Averages with the answers for the mirrored image.
     """
 
@@ -92,10 +92,12 @@ class Task:
         train_transform: Options to a function on samples, with augmentation.
         eval_transform: An input record to a function on samples, without.
         mix: (options, number of classes) to a function on training batches.
+        mixes_pairs: It may mix the i-th image with the i-th from the end, so a process needs an
+            even number of them.
         frozen: (options, model) to the names of the parameters that training leaves as they are.
         draw_evenly: (options, labels) to a number for each training sample, of which samples of
             every number are drawn equally often; None draws each sample once.
-        loss: (options, labels, number of classes) to a function from (outputs, batch) to named
+        loss: (options, labels, classes) to a function from (outputs, batch) to named
             scalars, whose sum is minimised. Labels are those of the training samples, and empty
             where a sample has no single one.
         postprocess: (outputs, batch) to one prediction an image.
@@ -117,12 +119,16 @@ class Task:
             picture too large to be looked at whole; None where a task cannot.
         look_again: (network, looks) to a network that averages over several looks at its images;
             None where a task cannot.
+        predict_sizes: (network, sample with a picture, input record, scales) to a prediction, an
+            average over sizes of the picture, as shares of that which the record asks for; None
+            where a task cannot.
     """
 
     name: str
     divisor: int = 1
     shown: int = 32
     at_once: int = 64
+    mixes_pairs: bool = False
     build_model: Callable[[Any, Classes], nn.Module]
     describe_model: Callable[[Any, Classes], dict[str, Any]]
     rebuild: Callable[[dict[str, Any]], nn.Module]
@@ -133,7 +139,7 @@ class Task:
     mix: Callable[[Any, int], Callable[[Batch[Any]], Batch[Any]]]
     frozen: Callable[[Any, nn.Module], set[str]]
     draw_evenly: Callable[[Any, Sequence[int]], Sequence[int] | None]
-    loss: Callable[[Any, Sequence[int], int], Loss]
+    loss: Callable[[Any, Sequence[int], Classes], Loss]
     postprocess: Callable[[Any, Batch[Any]], Sequence[Any]]
     metrics: Callable[[Classes], Metrics]
     best: str
@@ -148,4 +154,7 @@ class Task:
     open_results: Callable[[Path, Classes, Sequence[str]], ResultFiles] | None = None
     predict_tiled: Callable[[nn.Module, Sample[Any], dict[str, Any], Tiling], Any] | None = None
     look_again: Callable[[nn.Module, Looks], nn.Module] | None = None
+    predict_sizes: (
+        Callable[[nn.Module, Sample[Any], dict[str, Any], Sequence[float]], Any] | None
+    ) = None
     draw_frame: Callable[[Image, Any, Classes], Image] | None = None

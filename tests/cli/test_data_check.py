@@ -77,7 +77,8 @@ def test_every_fault_of_a_bad_set_is_named(capsys: pytest.CaptureFixture[str]) -
     places = {fault["kind"]: fault["place"] for fault in record["faults"]}
     assert places["bad_mask"] == "bugs/a.json: annotations[4]"
     assert places["duplicate_picture"] == "bugs/6.png"
-    assert places["missing_file"] == "bugs/3.png"
+    assert places["missing_file"] == "bugs/a.json: images[2]"
+    assert "there is no picture bugs/3.png" in {fault["text"] for fault in record["faults"]}
 
 
 def test_the_quick_check_leaves_pixels_and_masks_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +134,85 @@ def test_class_folders_are_checked_too(capsys: pytest.CaptureFixture[str]) -> No
     assert kinds(record) == ["duplicate_picture", "empty_class", "unknown_class", "unreadable"]
     assert {c["name"]: c["train"] for c in record["classes"]} == {"cat": 2, "dog": 2, "empty": 0}
     assert Path("pets-samples.png").is_file()
+
+
+def test_data_without_a_class_or_without_an_image_have_a_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_coco(Path("a/a.json"), [coco_image(1)], [], categories=[])
+    make_voc(Path("b"), "1", voc_xml())
+    make_coco(Path("c/a.json"), [], [])
+    for place, kind in (("a", "no_classes"), ("b", "no_classes"), ("c", "no_images")):
+        code, record = check(capsys, place)
+        assert (code, kinds(record)) == (1, [kind])
+
+
+def break_two_files(root: Path) -> None:
+    for name in ("train_a.json", "train_b.json"):
+        make_coco(root / name, [coco_image(1)], [], pictures=root / "train")
+
+
+def break_the_end(root: Path) -> None:
+    file = root / "annotations" / "instances_train2017.json"
+    make_coco(file, [coco_image(1)], [coco_object(1, 1)], pictures=root / "train2017")
+    file.write_text(file.read_text()[:-5])
+
+
+def break_the_rest(root: Path) -> None:
+    break_the_end(root)
+    file = root / "annotations" / "instances_train2017.json"
+    file.write_text(file.read_text()[:40])
+
+
+def break_a_folder(root: Path) -> None:
+    make_yolo(root, {"train": {"1": "0 0.5 0.5 0.5 0.5"}}, "names: [a]\ntrain: nowhere")
+
+
+def break_the_names(root: Path) -> None:
+    make_yolo(root, {"train": {"1": "0 0.5 0.5 0.5 0.5"}}, "names: [{a: 1}]\ntrain: train")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_two_files, "holds several COCO files for one part"),
+        (break_the_end, "instances_train2017.json is no JSON"),
+        (break_the_rest, "instances_train2017.json is no JSON"),
+        (break_a_folder, "train names nowhere, but there is no"),
+        (break_the_names, "names must be a list, or names by number"),
+    ],
+)
+def test_damaged_annotations_are_never_taken_for_class_folders(
+    damage: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train/a/1", "train/b/2", "val/a/3"):
+        make_picture(Path(f"bugs/{name}.png"))
+    damage(Path("bugs"))
+    assert main(["data", "check", "bugs"]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "class folders" not in said.out
+
+
+def test_a_json_of_something_else_leaves_class_folders_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("cat/1", "dog/20"):
+        make_picture(Path(f"pets/{name}.png"))
+    Path("pets/lines.json").write_text("{}\n{}\n")
+    assert check(capsys, "pets")[1]["form"] == "class folders"
+    assert main(["data", "check", "pets", "--task", "detection"]) == 2
+    assert "pets/lines.json is no JSON: Extra data" in capsys.readouterr().err
+
+
+def test_mask_rcnn_refuses_boxes_alone_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    objects = [coco_object(1, 1), coco_object(2, 2, segmentation=[])]
+    make_coco(Path("bugs/a.json"), [coco_image(k) for k in (1, 2, 3)], objects)
+    assert main(["train", "--model", "mask_rcnn", "--data", "bugs", "--output", "run"]) == 2
+    assert "bugs/a.json: annotations[1] has no mask" in capsys.readouterr().err
+    assert not Path("run").exists()
 
 
 def test_a_turned_photograph_fits_an_annotation_of_how_it_looks(

@@ -1,7 +1,9 @@
 """What predicting and scoring detectors can do beyond a picture at a time, by the verbs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,16 @@ from PIL import Image
 
 from pyramidvit import create_model, save_checkpoint
 from pyramidvit.cli import main, tasks
+from pyramidvit.cli.evaluate import EvaluateOptions, look_as_asked
 from pyramidvit.cli.predictions import PredictionFolder
 from pyramidvit.data.digits import NAMES
 from pyramidvit.data.scenes import load_scene_data
 from pyramidvit.data.source import DataSet
-from pyramidvit.engine.report import Bar
-from pyramidvit.structures import Classes
+from pyramidvit.engine.predict import Answer
+from pyramidvit.engine.report import Bar, Reporter
+from pyramidvit.structures import Classes, Origin
 from pyramidvit.tasks.detection.config import DetectionOptions
+from pyramidvit.tasks.detection.metrics import DetectionMetrics
 from pyramidvit.tasks.detection.task import DETECTION
 
 CLASSES = Classes(names=("red", "blue"), ids=(3, 17))
@@ -121,6 +126,26 @@ def test_every_odd_picture_gets_a_line_and_a_place_in_the_coco_file(at_home: Pat
     assert all(row["segmentation"]["size"] for row in coco["annotations"])
 
 
+def test_a_picture_too_long_for_a_jpeg_file_is_drawn_too(tmp_path: Path) -> None:
+    Image.new("RGB", (66_000, 3)).save(tmp_path / "long.png")
+    task = SimpleNamespace(
+        open_results=None,
+        describe=lambda prediction, classes: {},
+        summarise=lambda record: "",
+        draw=lambda picture, prediction, classes: picture,
+    )
+    opened: Any = SimpleNamespace(task=task, classes=CLASSES)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    origin = Origin(name=str(tmp_path / "long.png"), size=(3, 66_000))
+    with PredictionFolder(folder, opened, draw=True, formats=(), reporter=Reporter()) as writer:
+        writer.add(Answer(origin, None))
+    (line,) = (folder / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["picture"] == "long.png"
+    with Image.open(folder / "long.png") as drawn:
+        assert drawn.size == (66_000, 3)
+
+
 def test_a_long_video_says_how_far_it_is(
     at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +224,30 @@ def test_more_than_a_hundred_objects_count_where_that_is_asked(at_home: Path) ->
         assert f"box_ar{most}" in json.loads(Path(str(most), "metrics.json").read_text())
     assert counts[100] == 100
     assert 100 < counts[300] <= 300
+
+
+def test_an_evaluation_counts_as_the_run_did_unless_it_is_told_otherwise(at_home: Path) -> None:
+    opened = tasks.open_checkpoint(str(at_home / "detector.safetensors"))
+    options = {"data": None, "seed": 0, "held_out": 0.2}
+    cases = (({"max_detections": 300}, 0, 300), ({"max_detections": 300}, 7, 7), ({}, 0, 100))
+    for said, asked, most in cases:
+        run = replace(opened, trained_on=tasks.read_training({"options": options | said}))
+        looking = look_as_asked(run, EvaluateOptions(max_detections=asked))
+        metrics = looking.task.metrics(CLASSES)
+        assert isinstance(metrics, DetectionMetrics)
+        assert metrics.max_detections == most
+
+
+def test_a_detector_that_learnt_from_windows_says_so(
+    at_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = tasks.open_checkpoint(str(at_home / "detector.safetensors"))
+    options = {"data": None, "seed": 0, "held_out": 0.2, "tile": 800}
+    for trained, tile, told in ((True, 0, True), (True, 640, False), (False, 0, False)):
+        record = {"options": options} if trained else {}
+        run = replace(opened, trained_on=tasks.read_training(record))
+        tasks.note_windows(run, tile, Reporter())
+        assert ("--tile 800 looks at large images so too" in capsys.readouterr().out) is told
 
 
 def test_the_worst_of_the_embedded_scenes_are_shown(

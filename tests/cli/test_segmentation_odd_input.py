@@ -200,6 +200,17 @@ def test_training_on_unlabelled_pixels_alone_has_loss_zero(data: Path) -> None:
     assert losses("out") == [0.0]
 
 
+def test_data_without_a_training_part_are_refused_in_a_line(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "labels"):
+        shutil.rmtree(data / folder / "train")
+    assert main(["train", "--data", "data", *SMALL, "--output", "out"]) == 2
+    told = "error: training needs a training part, but data has only validation\n"
+    assert capsys.readouterr().err == told
+    assert not Path("out").exists()
+
+
 def test_odd_pictures_teach_and_broken_ones_are_passed_over(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,8 @@ def slow_miou(home: Path, looks: Looks, tiling: Tiling | None) -> float:
     task = opened.task
     assert task.look_again is not None
     assert task.predict_tiled is not None
-    model = task.look_again(opened.model, looks).eval()
+    assert task.predict_sizes is not None
+    model = task.look_again(opened.model, replace(looks, scales=(1.0,))).eval()
     transform = task.eval_transform(opened.input_record)
     source = load_segmentation_data(home / "data", seed=0).splits["all"]
     both, either = dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)
@@ -214,6 +216,8 @@ def slow_miou(home: Path, looks: Looks, tiling: Tiling | None) -> float:
         sample = source[number]
         if tiling is not None:
             found = task.predict_tiled(model, sample, opened.input_record, tiling)
+        elif looks.scales != (1.0,):
+            found = task.predict_sizes(model, sample, opened.input_record, looks.scales)
         else:
             batch = collate([transform(sample)], divisor=task.divisor)
             (found,) = task.postprocess(model(batch.images), batch)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from annotated import coco_image, coco_object, make_coco, make_picture
@@ -193,6 +194,13 @@ def test_what_loading_clips_and_leaves_out_is_counted(tmp_path: Path) -> None:
     )
 
 
+def test_an_area_of_null_is_as_none_at_all(tmp_path: Path) -> None:
+    make_coco(tmp_path / "a.json", IMAGES, [coco_object(1, 1, area=None)])
+    reading = read_annotations(tmp_path)
+    assert reading.faults == []
+    assert np.isnan(reading.tables["all"].areas).all()
+
+
 def test_a_damaged_mask_breaks_its_image_and_no_other(tmp_path: Path) -> None:
     bad = {"size": [60, 40], "counts": [2400]}
     objects = [coco_object(1, 1), coco_object(2, 2, segmentation=bad)]
@@ -207,11 +215,11 @@ def test_categories_of_the_parts_must_agree(tmp_path: Path) -> None:
     make_coco(tmp_path / "train.json", IMAGES, [])
     other = [{"id": 7, "name": "wasp"}]
     make_coco(tmp_path / "val.json", IMAGES, [], categories=other)
-    with pytest.raises(UserError, match="category 7 is wasp here and bee in"):
+    with pytest.raises(UserError, match=r"val\.json: category 7: it is wasp here and bee in"):
         load_detection_data(tmp_path, seed=0)
     other = [{"id": 8, "name": "wasp"}]
     make_coco(tmp_path / "val.json", IMAGES, [coco_object(1, 1, category_id=8)], categories=other)
-    with pytest.raises(UserError, match=r"category 8 \(wasp\) is unknown to"):
+    with pytest.raises(UserError, match=r"val\.json: category 8: wasp is unknown to"):
         load_detection_data(tmp_path, seed=0)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from annotated import CATEGORIES, coco_image, coco_object, make_coco, make_voc, make_yolo, voc_xml
-from pyramidvit.data.detection import load_detection_data
+from pyramidvit.data.detection import load_detection_data, read_annotations
 from pyramidvit.data.objects import DetectionSource
 from pyramidvit.data.source import Source, Subset
 from pyramidvit.errors import UserError
@@ -152,6 +152,17 @@ def test_the_same_seed_holds_the_same_images_out(tmp_path: Path) -> None:
     assert len(held(0)) == 4
 
 
+def test_without_a_class_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    make_coco(tmp_path / "coco" / "a.json", [coco_image(k) for k in range(4)], [], categories=[])
+    for stem in "123":
+        make_voc(tmp_path / "voc", stem, voc_xml())
+    for form in ("coco", "voc"):
+        with pytest.raises(UserError, match=f"{form} names no class of objects"):
+            load_detection_data(tmp_path / form, seed=0)
+        classes = Classes(names=("bee",), ids=(7,))  # of a checkpoint that is scored
+        assert load_detection_data(tmp_path / form, seed=0, classes=classes).classes == classes
+
+
 def test_an_image_cannot_be_held_out_of_one(tmp_path: Path) -> None:
     make_coco(tmp_path / "a.json", [coco_image(1)], [coco_object(1, 1)])
     with pytest.raises(UserError, match="one image only"):
@@ -162,7 +173,7 @@ def test_labels_follow_the_names_of_a_checkpoints_classes(tmp_path: Path) -> Non
     make_coco(tmp_path / "a.json", [coco_image(k) for k in range(4)], [coco_object(1, 1)])
     classes = Classes(names=("wasp", "bee"), ids=(70, 80))
     data = load_detection_data(tmp_path, seed=0, classes=classes)
-    assert data.classes == classes
+    assert data.classes == Classes(names=("wasp", "bee"), ids=(70, 7))
     assert data.splits["all"][1].target.labels.tolist() == [1]
     with pytest.raises(
         UserError, match=r"class bee in .* not among the 1 classes .* nearest: beer"
@@ -178,6 +189,34 @@ def test_results_have_the_datas_ids_where_a_checkpoints_classes_are_the_same(
     assert own.names == ("ant", "bee")
     data = load_detection_data(tmp_path, seed=0, classes=Classes(names=("bee", "ant"), ids=(0, 1)))
     assert data.classes == Classes(names=("bee", "ant"), ids=own.ids[::-1])
+
+
+def test_a_class_that_the_data_have_not_takes_no_id_of_theirs(tmp_path: Path) -> None:
+    make_coco(tmp_path / "a.json", [coco_image(k) for k in range(4)], [coco_object(1, 1)])
+    classes = Classes(names=("wasp", "bee", "fly"), ids=(7, 0, 12))  # ant is 0 here, bee is 7
+    data = load_detection_data(tmp_path, seed=0, classes=classes)
+    assert data.classes.names == classes.names
+    assert data.classes.ids == (13, 7, 12)
+    assert data.splits["all"][1].target.labels.tolist() == [1]
+
+
+def test_classes_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    objects = [coco_object(1, 1, category_id=0), coco_object(2, 1, category_id=1)]
+    cells = [{"id": k, "name": "cells"} for k in (0, 1)]
+    images = [coco_image(k) for k in range(4)]
+    make_coco(tmp_path / "a.json", images, objects, categories=cells)
+    first = load_detection_data(tmp_path, seed=0)
+    again = load_detection_data(tmp_path, seed=0, classes=first.classes)
+    for data in (first, again):
+        assert data.classes.ids == (0, 1)
+        assert data.splits["all"][1].target.labels.tolist() == [0, 1]
+    faults = [f for f in read_annotations(tmp_path).faults if f.kind == "repeated_name"]
+    assert [(f.place.rsplit(": ", 1)[1], f.text) for f in faults] == [
+        ("categories[1]", "id 0 is called cells already")
+    ]
+    others = Classes(names=("cells", "cells"), ids=(0, 2))
+    with pytest.raises(UserError, match=r"2 classes of the checkpoint .* none with the id 1"):
+        load_detection_data(tmp_path, seed=0, classes=others)
 
 
 def test_a_class_without_objects_is_kept(tmp_path: Path) -> None:
@@ -198,6 +237,21 @@ def test_masks_are_left_out_where_an_object_has_none(tmp_path: Path) -> None:
     data = load_detection_data(tmp_path, seed=0)
     assert data.splits["all"][1].target.masks is None
     assert "1 object without a mask kept, and no masks are used" in data.summary
+
+
+def test_where_masks_are_learnt_every_object_must_have_one(tmp_path: Path) -> None:
+    images, objects = [coco_image(k) for k in range(4)], [coco_object(k, k) for k in range(4)]
+    file = make_coco(tmp_path / "a.json", images, [])
+    load_detection_data(tmp_path, seed=0, need_masks=True)  # nothing is nothing without a mask
+    make_coco(file, images, objects)
+    load_detection_data(tmp_path, seed=0, need_masks=True)
+    make_coco(file, images, [*objects, coco_object(9, 1, segmentation=[])])
+    with pytest.raises(UserError) as some:
+        load_detection_data(tmp_path, seed=0, need_masks=True)
+    assert str(some.value).startswith(f"{file}: annotations[4] has no mask, one of 1 such objects")
+    make_coco(file, images, [coco_object(9, 1, segmentation=[])])
+    with pytest.raises(UserError, match="has boxes without masks: train retinanet"):
+        load_detection_data(tmp_path, seed=0, need_masks=True)
 
 
 def test_validation_alone_is_enough_to_evaluate(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pyramidvit.data import images
 from pyramidvit.data.images import BrokenImage, read_image
+from pyramidvit.data.layouts import read_size
 
 RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)  # [H, W]
 
@@ -129,3 +130,13 @@ def test_a_truncated_file_is_broken_and_not_half_read(tmp_path: Path, suffix: st
     with pytest.raises(BrokenImage):
         read_image(cut)
     assert read_image(whole).size == (64, 64)
+
+
+def test_the_head_of_a_large_picture_is_read_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    Image.new("1", (5, 8)).save(tmp_path / "a.png")
+    for limit in (19, 39):  # of which Pillow refuses the double, and warns of itself
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert read_size(tmp_path / "a.png") == (8, 5)
+    assert not recwarn.list

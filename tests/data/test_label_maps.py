@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pyramidvit.data.label_maps import (
     StrangeValue,
     make_code,
     read_map,
+    settle,
     threshold_code,
 )
 from pyramidvit.errors import UserError
@@ -63,6 +65,32 @@ def test_a_grey_map_stored_in_three_channels_is_read_by_value_beside_known_colou
     assert read_map(path, code).tolist() == EXPECTED
     path = save_map(tmp_path / "b.png", to_colours(VALUES.clip(max=2), COLOURS))
     assert read_map(path, code).tolist() == [[0, 0, 1], [2, 2, 2]]
+
+
+def test_a_data_set_in_three_channels_is_read_by_values_or_by_colours_throughout(
+    tmp_path: Path,
+) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 0)]  # for drawing; black is not value 0
+    code = make_code([0, 1, 2], colours=colours)
+
+    def save(name: str, values: Any) -> str:
+        return str(save_map(tmp_path / name, np.asarray(values, np.uint8)))
+
+    zeros = save("zeros.png", np.zeros((1, 2, 3)))
+    grey = save("grey.png", [[[0] * 3, [2] * 3]])
+    coloured = save("coloured.png", [[colours[2], colours[0]]])
+    single = save("single.png", [[0, 2]])
+    (tmp_path / "broken.png").touch()
+    broken = str(tmp_path / "broken.png")
+    by_value = settle(code, [broken, zeros, grey, coloured])
+    assert read_map(zeros, by_value).tolist() == [[0, 0]]
+    assert read_map(grey, by_value).tolist() == [[0, 2]]
+    for maps in ([zeros, coloured, grey], [zeros, single, grey], [zeros], []):
+        assert read_map(zeros, settle(code, maps)).tolist() == [[2, 2]]
+    bright = make_code([0, 1], colours=colours[:2])
+    assert settle(bright, [zeros, coloured]) is bright  # black is nothing that was asked for
+    plain = make_code([0, 1, 2])
+    assert settle(plain, [grey]) is plain
 
 
 def test_zero_may_stand_for_unlabelled_and_ids_may_be_shifted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from annotated import coco_image, coco_object, make_coco, make_picture
 from mapped import COLOURS, VALUES, make_pair, make_panoptic, save_map, to_colours
 from pyramidvit.data.images import BrokenImage
-from pyramidvit.data.segmentation import class_shares, load_segmentation_data
+from pyramidvit.data.segmentation import class_shares, load_segmentation_data, read_maps
 from pyramidvit.data.source import DataSet
 from pyramidvit.errors import UserError
 from pyramidvit.structures import UNLABELLED, Classes
@@ -89,6 +89,65 @@ def test_pictures_and_maps_without_a_partner_are_left_out_and_counted(tmp_path: 
     assert "1 label map without a picture left out" in summary
 
 
+@pytest.mark.parametrize(
+    ("pictures", "maps"),
+    [
+        (["images/train", "images/val"], ["labels/train", "labels/vall"]),
+        (["images/train"], ["labels/train", "labels/val"]),
+        (["train/images", "val/images"], ["train/masks"]),
+        (["train/images"], ["train/masks", "val/masks"]),
+        (["train", "val"], ["trainannot"]),
+        (["train"], ["train_labels", "val_labels"]),
+        (["a/train", "a/val"], ["b/train"]),  # as named in the classes.yaml
+        (["a/train"], ["b/train", "b/val"]),
+        (["images/training", "images/validation"], ["annotations/training"]),  # ADE20K
+        (["leftImg8bit/train/ulm", "leftImg8bit/val/ulm"], ["gtFine/train/ulm"]),
+        (["leftImg8bit/train/ulm"], ["gtFine/train/ulm", "gtFine/val/ulm"]),
+    ],
+)
+def test_a_part_that_has_pictures_or_maps_alone_is_no_silence(
+    tmp_path: Path, pictures: list[str], maps: list[str]
+) -> None:
+    for folder in pictures:
+        for k in range(3):
+            tail = "_leftImg8bit" if folder.startswith("left") else ""
+            make_picture(tmp_path / folder / f"ADE_{k}{tail}.png", (2, 3))
+    for folder in maps:
+        for k in range(3):
+            tail = "_gtFine_labelIds" if folder.startswith("gt") else ""
+            save_map(tmp_path / folder / f"ADE_{k}{tail}.png", VALUES)
+    if pictures[0] == "a/train":
+        named = [f"{p}: {{images: a/{p}, masks: b/{p}}}" for p in ("train", "val")]
+        (tmp_path / "classes.yaml").write_text("\n".join([NAMES, *named]))
+    elif "gtFine" not in maps[0] and "annotations" not in maps[0]:
+        (tmp_path / "classes.yaml").write_text(NAMES)
+    alone = "picture without a label map" if len(pictures) == 2 else "label map without a picture"
+    summary = load(tmp_path).summary
+    assert "2 train, 1 validation images (held out)" in summary
+    assert f"3 {alone.replace(' w', 's w')} left out" in summary
+    assert summary.count("left out") == 1
+
+
+def test_pictures_of_a_test_part_need_no_maps(tmp_path: Path) -> None:
+    for k in range(3):
+        make_pair(tmp_path, f"train/{k}")
+        make_picture(tmp_path / "images" / "test" / f"{k}.png")
+    (tmp_path / "classes.yaml").write_text(NAMES)
+    assert "left out" not in load(tmp_path).summary
+
+
+def test_of_the_two_kinds_of_cityscapes_maps_the_ids_are_taken(tmp_path: Path) -> None:
+    for k in range(2):
+        make_picture(tmp_path / "images" / f"{k}_leftImg8bit.png", (1, 2))
+        for kind, value in (("labelIds", 7), ("labelTrainIds", 0)):
+            values = np.array([[value, 255]], np.uint8)
+            save_map(tmp_path / "labels" / f"{k}_gtFine_{kind}.png", values)
+    (tmp_path / "classes.yaml").write_text("names: {7: road}")
+    data = load(tmp_path)
+    assert labels_of(data) == [[0, UNLABELLED]]
+    assert "left out" not in data.summary
+
+
 def test_without_names_the_values_are_looked_up(tmp_path: Path) -> None:
     for k in range(2):
         make_pair(tmp_path, f"{k}", np.array([[3, 3, 9], [40, 9, 255]], np.uint8))
@@ -115,6 +174,33 @@ def test_black_and_white_masks_are_background_and_foreground(tmp_path: Path) -> 
     lossy = load(tmp_path / "jpg")
     assert lossy.classes == data.classes
     assert labels_of(lossy) == (bits // 255).tolist()
+
+
+@pytest.mark.parametrize("values", [[0, 60, 120], [0, 1, 2], [0, 100, 255]])
+def test_jpeg_maps_of_several_classes_are_refused(tmp_path: Path, values: list[int]) -> None:
+    pixels = np.array([values], np.uint8).repeat(16, 0).repeat(16, 1)
+    for k in range(2):
+        make_picture(tmp_path / "images" / f"{k}.png", (16, 48))
+        path = tmp_path / "labels" / f"{k}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path, quality=95)
+    with pytest.raises(UserError, match=r"labels are JPEG files, which blur .* as PNG"):
+        load(tmp_path)
+    (tmp_path / "classes.yaml").write_text("names: [low, high]\nthreshold: 50")
+    assert load(tmp_path).classes.names == ("low", "high")
+
+
+def test_grey_maps_in_three_channels_are_read_by_value_beside_colours_for_drawing(
+    tmp_path: Path,
+) -> None:
+    for k in range(2):
+        values = np.array([[0, 1, 2]], np.uint8) * k
+        make_picture(tmp_path / "images" / f"{k}.png", (1, 3))
+        save_map(tmp_path / "labels" / f"{k}.png", np.stack([values] * 3, axis=-1))
+    content = NAMES + "colours: [[255, 0, 0], [0, 255, 0], [0, 0, 0]]"
+    (tmp_path / "classes.yaml").write_text(content)
+    assert labels_of(load(tmp_path), "all", 0) == [[0, 0, 0]]
+    assert labels_of(load(tmp_path), "all", 1) == [[0, 1, 2]]
 
 
 def test_a_palette_gives_the_colours(tmp_path: Path) -> None:
@@ -374,6 +460,22 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
         save_map(tmp_path / "c" / "masks" / f"{k}.png", to_colours(np.array([[1, 2]]), COLOURS))
     with pytest.raises(UserError, match=r"is in colours: say in a classes\.yaml"):
         load(tmp_path / "c")
+
+
+def test_panoptic_images_have_one_map_each(tmp_path: Path) -> None:
+    file = make_panoptic(tmp_path, "train2017", {5: 17}, np.full((4, 4), 5))
+    record = json.loads(file.read_text())
+    (own,) = record["annotations"]
+    record["images"] += [{"id": i, "file_name": f"{i}.jpg"} for i in (8, 9)]
+    record["annotations"] = [own, own, own | {"image_id": 8}]
+    file.write_text(json.dumps(record))
+    reading = read_maps(tmp_path)
+    assert len(reading.sources["train"]) == 2
+    found = [(fault.kind, fault.place, fault.text) for fault in reading.faults]
+    assert found == [
+        ("second_map", f"{file}: annotations[1]", "image 7 has a map already"),
+        ("no_map", f"{file}: 9.jpg", "image 9 has no annotation"),
+    ]
 
 
 def test_class_shares_count_labelled_pixels_of_a_part_and_tell_how_far_they_are(

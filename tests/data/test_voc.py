@@ -75,6 +75,14 @@ def test_difficult_objects_are_to_be_passed_over(tmp_path: Path) -> None:
     assert target.masks is None
 
 
+def test_an_object_of_unknown_difficulty_is_not_difficult(tmp_path: Path) -> None:
+    for stem in "12":
+        make_voc(tmp_path, stem, voc_xml(("ant", 1, 1, 5, 5, "Unspecified")))
+    data = load_detection_data(tmp_path, seed=0)
+    assert data.splits["all"][0].target.crowd.tolist() == [False]
+    assert "2 objects of which it is not known whether they are difficult kept" in data.summary
+
+
 def test_the_official_files_count_pixels_from_one(tmp_path: Path) -> None:
     for stem in "12":
         make_voc(tmp_path, stem, voc_xml(("bee", 1, 1, 60, 40, 0), db="The VOC2007 Database"))
@@ -104,7 +112,12 @@ def test_the_picture_is_the_one_named_as_the_xml(tmp_path: Path) -> None:
         (voc_xml(("bee", 9, 5, 70, 9, 0)), "box_outside", ":3", "in an image of 60x40 pixels"),
         (voc_xml(("bee", "nan", 5, 70, 9, 0)), "not_finite", ":3", "nan"),
         (voc_xml(BEE, ("bee", "x", 5, 5, 9, 0)), "bad_record", ":4", "bndbox must hold"),
-        (voc_xml(BEE, ("bee", 1, 5, 5, 9, "?")), "bad_record", ":4", "difficult 0 or 1"),
+        (
+            voc_xml(BEE, ("bee", 1, 5, 5, 9, "?")),
+            "unknown_difficult",
+            ":4",
+            "difficult must be 0 or 1",
+        ),
         (voc_xml(("", 1, 5, 5, 9, 0)), "unknown_class", ":3", "no name"),
         (voc_xml(BEE)[:-20], "bad_record", "", "no sound XML: line 3"),
         ("<annotation></annotation><x/>", "bad_record", "", "no sound XML: line 1"),

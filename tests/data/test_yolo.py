@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from annotated import make_picture, make_yolo
 from pyramidvit.data.detection import load_detection_data, read_annotations
-from pyramidvit.data.yolo import bounds, from_centre, label_file
+from pyramidvit.data.yolo import bounds, find_yolo, from_centre, label_file
 from pyramidvit.errors import UserError
 from pyramidvit.ops.masks import mask_areas
 
@@ -87,6 +87,19 @@ def test_a_picture_without_a_label_file_has_no_objects(tmp_path: Path) -> None:
     assert len(load_detection_data(tmp_path, seed=0).splits["all"][0].target.boxes) == 0
 
 
+def test_pictures_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    make_yolo(tmp_path, {"a": {"1": "", "2": ""}, "b": {"1": ""}}, f"{NAMES}train: [a, b]\n")
+    table = read_annotations(tmp_path).tables["train"]
+    assert table.image_ids == ("a/images/1.png", "2", "b/images/1.png")
+
+
+def test_two_classes_of_one_name_are_said(tmp_path: Path) -> None:
+    make_yolo(tmp_path, {"train": LINES}, "names: [ant, ant]\ntrain: train/images\n")
+    faults = [(f.kind, f.place, f.text) for f in read_annotations(tmp_path).faults]
+    place = f"{tmp_path / 'data.yaml'}: names[1]"
+    assert faults == [("repeated_name", place, "class 0 is called ant already")]
+
+
 def test_class_numbers_may_have_gaps(tmp_path: Path) -> None:
     text = "names: {10: ten, 2: two}\ntrain: train/images\n"
     make_yolo(tmp_path, {"train": {"1": "10 0.5 0.5 1 1\n", "2": ""}}, text)
@@ -153,6 +166,18 @@ def test_a_description_that_cannot_be_used_is_refused(
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["classes.yaml", "classes.txt", "data.yaml"])
+def test_the_class_file_of_label_maps_is_not_taken_for_yolo(tmp_path: Path, name: str) -> None:
+    content = {"classes.yaml": "names: [a]", "data.yaml": "classes: [a]  # names"}
+    make_picture(tmp_path / "images" / "1.png")
+    make_picture(tmp_path / "labels" / "1.png")
+    (tmp_path / name).write_text(content.get(name, "a\n"))
+    assert find_yolo(tmp_path) is None
+    assert find_yolo(tmp_path / name) is None
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert find_yolo(tmp_path) == (tmp_path / name if name == "classes.txt" else None)
 
 
 def test_yaml_that_repeats_itself_a_billion_times_is_refused_at_once(tmp_path: Path) -> None:

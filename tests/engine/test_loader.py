@@ -90,6 +90,20 @@ def test_mixing_pairs_are_the_same_in_every_process(half: int, ranks: int) -> No
     assert shared == pairs
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_without_pairs_a_process_may_take_an_odd_number_of_images(ranks: int) -> None:
+    shares = [
+        list(TrainingBatches(70, 3 * ranks, seed=0, repeats=1, rank=r, ranks=ranks, pairs=False))
+        for r in range(ranks)
+    ]
+    alone = TrainingBatches(70, 3 * ranks, seed=0, repeats=1, rank=0, ranks=1, pairs=False)
+    together = [sorted(sum(parts, [])) for parts in zip(*shares, strict=True)]  # noqa: RUF017
+    assert together == [sorted(batch) for batch in alone]
+    assert {len(batch) for share in shares for batch in share} == {3}
+    with pytest.raises(UserError, match="use a multiple of 8"):
+        TrainingBatches(70, 12, seed=0, repeats=1, rank=0, ranks=8, pairs=False)
+
+
 def test_an_epoch_takes_every_sample_once_in_another_order_each_time() -> None:
     first = epoch_order(100, seed=0, epoch=0, repeats=1)
     assert sorted(first) == list(range(100))

@@ -191,3 +191,19 @@ def test_one_pixel_and_certainty_are_possible(name: str) -> None:
         assert bool(torch.isfinite(logits.grad).all()), scale
         if scale == 1e4:
             assert value.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_dice_loss_keeps_no_whole_number_for_every_class_and_pixel() -> None:
+    kept: list[torch.Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    logits = torch.randn(1, 7, 5, 5, requires_grad=True)
+    labels = torch.randint(7, (1, 5, 5))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        pixel_dice_loss(logits, labels)
+    large = [tensor.dtype for tensor in kept if tensor.numel() == logits.numel()]
+    assert large
+    assert torch.int64 not in large

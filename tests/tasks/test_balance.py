@@ -20,6 +20,7 @@ from pyramidvit.tasks.classification.balance import class_weights, draw_evenly
 from pyramidvit.tasks.classification.config import ClassificationOptions, check_options
 from pyramidvit.tasks.classification.loss import build_loss
 from pyramidvit.tasks.classification.transforms import mix
+from segmenters import named
 
 PLAIN = ClassificationOptions(label_smoothing=0.0)
 WEIGHED = ClassificationOptions(label_smoothing=0.0, class_weights="balanced")
@@ -41,7 +42,7 @@ def hard(labels: list[int]) -> Batch[Any]:
 
 
 def value(options: ClassificationOptions, labels: list[int], logits: Tensor, batch: Any) -> Tensor:
-    (found,) = build_loss(options, labels, logits.shape[1])(logits, batch).values()
+    (found,) = build_loss(options, labels, named(logits.shape[1]))(logits, batch).values()
     return found
 
 
@@ -120,7 +121,7 @@ def test_mixed_and_smoothed_targets_are_weighed_class_by_class(mixing: dict[str,
 
 def test_data_that_names_no_classes_is_refused() -> None:
     with pytest.raises(UserError, match="--class_weights balanced needs data that names a class"):
-        build_loss(WEIGHED, (), 3)
+        build_loss(WEIGHED, (), named(3))
     with pytest.raises(UserError, match="--sampling balanced needs data that names a class"):
         draw_evenly(ClassificationOptions(sampling="balanced"), ())
     assert draw_evenly(PLAIN, ()) is None

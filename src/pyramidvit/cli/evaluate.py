@@ -35,12 +35,13 @@ class EvaluateOptions:
         tile: Side in pixels of windows that large images are cut into, so that small objects are
             found; 0 looks at images whole.
         overlap: Share of a window of `tile` that its neighbours show too.
-        max_detections: Detections of an image that count, at most; 0 takes the detector's own limit
-            and COCO's 100. For images with more objects.
+        max_detections: Detections of an image that count, at most; 0 takes what the run was trained
+            to count, else the detector's own limit and COCO's 100. For images with more objects.
         window: Side in pixels of windows that a prepared image is segmented in, averaging where
             they overlap; 0 takes it whole.
         window_overlap: Share of a `window` that its neighbours show too.
-        scales: Sizes, as shares of a prepared image's, whose segmentations are averaged.
+        scales: Sizes, as shares of the usual one's, whose segmentations are averaged, one image at
+            a time; each is made from the file.
         flip: Averages with the segmentations of the mirrored images.
         batch_size: Images a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
@@ -101,7 +102,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from ..engine.folders import check_output
     from ..engine.report import Reporter
     from .speed import say_choice, speed_up
-    from .tasks import open_checkpoint
+    from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
     require(options, "devices", options.devices >= 1, "1 or more")
@@ -117,6 +118,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     reporter.say("data", f"{data.summary}; scored: {split}, {len(source)} images")
+    note_windows(opened, options.tile, reporter)
     opened.model.to(fabric.device)
     opened = speed_up(opened, options.optimize, options.precision, len(source))
     say_choice(opened, reporter)
@@ -134,6 +136,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         broken=BrokenImages(reporter, len(source), options.max_broken),
         show=opened.task.shown,
         tiling=tiling,
+        scales=options.scales,
     )
     folder, files = Path(), ""
     if fabric.is_global_zero:
@@ -156,10 +159,12 @@ def look_as_asked(opened: "Opened", options: EvaluateOptions) -> "Opened":
     from ..tasks.detection.task import with_limit
 
     task, model = opened.task, opened.model
-    if options.max_detections:
-        if task.name != "detection":
-            raise UserError(f"--max_detections: {task.name} detects nothing; leave it out")
-        task = with_limit(task, model, options.max_detections)
+    if options.max_detections and task.name != "detection":
+        raise UserError(f"--max_detections: {task.name} detects nothing; leave it out")
+    trained = opened.trained_on.max_detections if opened.trained_on else 0
+    most = options.max_detections or trained
+    if most and task.name == "detection":
+        task = with_limit(task, model, most)
     require(options, "window", options.window == 0 or options.window >= 32, "0, or 32 or more")
     require(options, "window_overlap", 0 <= options.window_overlap <= 0.9, "from 0 to 0.9")
     scales = bool(options.scales) and all(0 < scale <= 8 for scale in options.scales)
@@ -167,10 +172,10 @@ def look_as_asked(opened: "Opened", options: EvaluateOptions) -> "Opened":
     looks = Looks(
         window=options.window,
         overlap=options.window_overlap,
-        scales=options.scales,
+        scales=options.scales if options.tile else (1.0,),  # else by the engine, from the files
         flip=options.flip,
     )
-    if looks != Looks():
+    if looks != Looks() or options.scales != (1.0,):
         if task.look_again is None:
             what = "--window, --window_overlap, --scales, --flip"
             raise UserError(f"{what}: {task.name} looks once; leave them out")

@@ -97,7 +97,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..engine.report import Reporter
     from .predictions import PredictionFolder
     from .speed import say_choice, speed_up
-    from .tasks import open_checkpoint
+    from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
     pictures, videos = list_media(images)
@@ -110,6 +110,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     opened.model.to(fabric.device)
     opened = speed_up(opened, options.optimize, options.precision, len(pictures))
     reporter = Reporter()
+    note_windows(opened, options.tile, reporter)
     say_choice(opened, reporter)
     folder = make_folder(options.output, "predictions", "predictions")
     writer = PredictionFolder(folder, opened, draw=options.draw, formats=formats, reporter=reporter)

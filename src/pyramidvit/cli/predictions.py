@@ -23,6 +23,7 @@ from ..files import write_atomically
 from ..structures import Origin
 from .tasks import Opened
 
+JPEG_SIDE = 65_500  # pixels that a side may have at most in a JPEG file
 SAID_EVERY = 100  # frames of a video, so that a log shows that it goes on
 
 
@@ -139,11 +140,12 @@ class PredictionFolder:
         return self.opened.task.draw(picture, prediction, self.opened.classes)
 
     def draw_picture(self, answer: Answer) -> str:
-        """Writes a picture with its prediction; returns the new file's name."""
+        """Writes a picture with its prediction, as JPEG if it can be; returns the file's name."""
         name = answer.origin.name
         picture = answer.drawn or self.paint(read_image(name), answer.prediction)
-        path = self.free_path(Path(name).stem, ".jpg")
-        save_jpeg(picture, path)
+        suffix = ".jpg" if max(picture.size) <= JPEG_SIDE else ".png"
+        path = self.free_path(Path(name).stem, suffix)
+        save_picture(picture, path)
         return path.name
 
     def free_path(self, stem: str, suffix: str) -> Path:
@@ -156,7 +158,10 @@ class PredictionFolder:
                 return path
 
 
-def save_jpeg(picture: Image, path: Path) -> None:
+def save_picture(picture: Image, path: Path) -> None:
     content = io.BytesIO()
-    picture.save(content, format="jpeg", quality=92)
+    if path.suffix == ".jpg":
+        picture.save(content, format="jpeg", quality=92)
+    else:
+        picture.save(content, format="png")
     write_atomically(path, content.getvalue())

@@ -13,6 +13,7 @@ from ..data.image_folder import load_image_folder
 from ..data.scenes import load_scene_data, load_scene_maps
 from ..data.segmentation import load_segmentation_data
 from ..data.source import DataSet
+from ..engine.report import Reporter
 from ..errors import UserError
 from ..models import create_model
 from ..options import is_embedded
@@ -50,6 +51,8 @@ class TrainedOn:
     data: str | None  # None: the digits
     seed: int
     held_out: float
+    max_detections: int = 0  # how many of an image its figures counted; 0: as COCO does
+    tile: int = 0  # side of the windows that it learnt from; 0: whole images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,8 @@ def read_training(record: dict[str, Any]) -> TrainedOn | None:
         data=None if trained["data"] is None else str(trained["data"]),
         seed=int(trained["seed"]),
         held_out=float(trained["held_out"]),
+        max_detections=int(trained.get("max_detections", 0)),
+        tile=int(trained.get("tile", 0)),
     )
 
 
@@ -221,6 +226,13 @@ def assumed_names(count: int) -> tuple[str, ...]:
     return tuple(n if counts[n] == 1 else f"{n} ({k})" for k, n in enumerate(names))
 
 
+def note_windows(opened: Opened, tile: int, reporter: Reporter) -> None:
+    """Says how images are to be looked at, where they are not looked at as in training."""
+    side = opened.trained_on.tile if opened.trained_on else 0
+    if side and not tile:
+        reporter.say("note", f"it learnt from windows: --tile {side} looks at large images so too")
+
+
 def load_data(
     task: str,
     place: str | None,
@@ -228,15 +240,19 @@ def load_data(
     seed: int,
     held_out: float,
     classes: Classes | None = None,
+    need_masks: bool = False,
 ) -> DataSet:
     """The data of a task at a place; what ships with the package where none is named.
 
-    That is, for detection and segmentation scenes, and otherwise single digits.
+    That is, for detection and segmentation scenes, and otherwise single digits. With `need_masks`,
+    objects of detection must have masks.
     """
     if task == "detection":
         if place is None or is_embedded(place):
             return load_scene_data(seed=seed)
-        return load_detection_data(place, seed=seed, held_out=held_out, classes=classes)
+        return load_detection_data(
+            place, seed=seed, held_out=held_out, classes=classes, need_masks=need_masks
+        )
     if task == "segmentation":
         if place is None or is_embedded(place):
             return load_scene_maps(seed=seed)

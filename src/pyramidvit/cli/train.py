@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from ..errors import UserError, nearest, one_line
 from ..options import TrainOptions, is_embedded
+from ..tasks.detection.config import LEARN_MASKS
 from . import VERBS
 from .arguments import build_parser, parse, to_options
 from .kinds import KINDS, Kind, kind_of, named_model, pick_recipe
@@ -93,7 +94,13 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     if resumed is None:
         check_output(options.output)
     held_out: float = options.held_out  # type: ignore[attr-defined]
-    data = load_data(kind.task, options.data, seed=options.seed, held_out=held_out)
+    need_masks = options.model in LEARN_MASKS
+    data = load_data(
+        kind.task, options.data, seed=options.seed, held_out=held_out, need_masks=need_masks
+    )
+    if "train" not in data.splits:
+        has = ", ".join(data.splits)
+        raise UserError(f"training needs a training part, but {options.data} has only {has}")
     place = None if is_embedded(options.data) else str(Path(str(options.data)).resolve())
     options = replace(options, data=place)  # found again from wherever one stands
     if options.precision == "auto":

@@ -6,11 +6,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UserError
 from ..structures import Classes
 from .check_maps import MapReport, check_maps
 from .check_pictures import Start, check_picture
-from .detection import Reading, read_annotations
+from .detection import NO_CLASSES, NothingKnown, Reading, read_annotations
 from .faults import Fault
 from .image_folder import class_folders, find_parts, pictures_below
 from .objects import DetectionSource
@@ -105,8 +104,8 @@ def check_data(
         return check_maps(read_maps(place), start=start, quick=quick)
     try:
         reading = read_annotations(place)
-    except UserError:
-        if task == "detection" or not place.exists():
+    except NothingKnown:
+        if task == "detection":
             raise
         maps = find_maps(place)
         if maps:
@@ -114,6 +113,8 @@ def check_data(
         if not place.is_dir() or not any(pictures_below(place / f) for f in class_folders(place)):
             raise
         return check_class_folders(place, start=start, quick=quick)
+    if not len(reading.classes):
+        reading.faults.append(Fault("no_classes", str(place), f"it {NO_CLASSES}"))
     return check_objects(reading, start=start, quick=quick)
 
 
@@ -132,7 +133,8 @@ def check_objects(reading: Reading, *, start: Start, quick: bool) -> Report:
     for source in report.sources.values():
         for index, file in enumerate(source.table.files):
             height, width = (int(side) for side in source.table.sizes[index])
-            found = check_picture(file, (height, width), report, None if quick else seen)
+            hashes, place = None if quick else seen, source.table.image_place(index)
+            found = check_picture(file, (height, width), report, hashes, place)
             size = found or (height, width)
             if all(size) and source.with_masks and not quick:
                 report.faults += source.bad_masks(index, size)

@@ -24,7 +24,11 @@ class Findings(Protocol):
 
 
 def check_picture(
-    file: str, written: tuple[int, int], report: Findings, seen: dict[bytes, str] | None
+    file: str,
+    written: tuple[int, int],
+    report: Findings,
+    seen: dict[bytes, str] | None,
+    record: str = "",
 ) -> tuple[int, int] | None:
     """Reads a picture, wholly where duplicates are sought; its (H, W) if all is well.
 
@@ -33,9 +37,11 @@ def check_picture(
         written: (H, W) that its annotation says, zeros if none.
         report: Receives the size, and what is wrong.
         seen: Pictures by the hash of their content, and None to read the head only.
+        record: Where the record stands that names it, if one does.
     """
     if not os.path.isfile(file):  # noqa: PTH113, unlike Path's it never raises
-        report.faults.append(Fault("missing_file", file, "no such file"))
+        text = f"there is no picture {file}" if record else "no such file"
+        report.faults.append(Fault("missing_file", record or file, text))
         return None
     try:
         if seen is None:

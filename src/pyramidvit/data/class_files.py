@@ -134,7 +134,8 @@ def to_colours(written: object, count: int) -> list[Colour]:
 def thresholded(file: Path, names: list[str], colours: list[Colour], level: int) -> MapClasses:
     if len(names) != 2 or not 0 < level < 65536:
         raise UserError("threshold needs two names, and is from 1 to 65535")
-    classes = Classes(names=tuple(names), ids=(0, 1), colours=tuple(colours))
+    values = (0, 255 if level <= 255 else 65535)
+    classes = Classes(names=tuple(names), ids=(0, 1), colours=tuple(colours), values=values)
     return MapClasses(file=str(file), classes=classes, code=threshold_code(level))
 
 
@@ -187,6 +188,7 @@ def build(
         names=tuple(names[k] for k in kept),
         ids=tuple(own),
         colours=tuple(colours[k] for k in kept) if colours else (),
+        values=tuple(i + shift for i in own) if shift else (),
     )
     return MapClasses(file=str(file), classes=classes, code=code)
 

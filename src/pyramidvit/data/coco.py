@@ -60,7 +60,7 @@ class Collector:
         try:
             x, y, width, height = (float(number) for number in record["bbox"])
             box = (x, y, x + width, y + height)
-            area = float(record.get("area", area))
+            area = float(area if record.get("area") is None else record["area"])
             crowd = bool(int(record.get("iscrowd") or 0))
         except (LookupError, TypeError, ValueError, OverflowError):
             self.damaged[row] = "bbox must be [x, y, width, height], area and iscrowd numbers"
@@ -113,6 +113,7 @@ def read_coco(file: Path, faults: list[Fault]) -> tuple[Classes, Table]:
 
 def read_categories(file: Path, records: list[Any], faults: list[Fault]) -> Classes:
     names: dict[Any, str] = {}
+    first: dict[str, Any] = {}
     for k, record in enumerate(records):
         place = f"{file}: categories[{k}]"
         if not isinstance(record, dict) or not is_id(record.get("id")) or "name" not in record:
@@ -121,7 +122,10 @@ def read_categories(file: Path, records: list[Any], faults: list[Fault]) -> Clas
             text = f"id {record['id']} belongs to {names[record['id']]} already"
             faults.append(Fault("duplicate_class", place, text))
         else:
-            names[record["id"]] = str(record["name"])
+            name = names[record["id"]] = str(record["name"])
+            if first.setdefault(name, record["id"]) != record["id"]:
+                text = f"id {first[name]} is called {name} already"
+                faults.append(Fault("repeated_name", place, text))
     ids = list(names)
     if all(isinstance(i, int) for i in ids):
         ids.sort()
@@ -160,7 +164,7 @@ def read_images(
             text = f"id {record.image_id} belongs to another image already"
             faults.append(Fault("duplicate_image", place, text))
         else:
-            numbers[record.image_id] = builder.add_image(path, record.image_id, size, str(file))
+            numbers[record.image_id] = builder.add_image(path, record.image_id, size, str(file), k)
     return numbers
 
 

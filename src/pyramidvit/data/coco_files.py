@@ -4,9 +4,10 @@ Known are `annotations/instances_train2017.json` beside `train2017/`, `_annotati
 `train/` among its pictures (Roboflow), and a json with its pictures beside it or in `images/`.
 """
 
+import json
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .layouts import PARTS, WORDS, part_folders, part_of, read_bytes
 
 KEYS = (b'"images"', b'"annotations"', b'"categories"')
@@ -47,6 +48,28 @@ def choose(files: list[Path]) -> Path:
             f" ({', '.join(file.name for file in files[:4])}): name the one that is meant"
         )
     return files[0]
+
+
+def find_damaged(place: Path) -> str:
+    """What is wrong with the first file called json that is none, where no COCO json was found.
+
+    Raises:
+        UserError: It was to be a COCO json: it names one of its lists.
+    """
+    if not place.is_dir():
+        return ""
+    folders = (place, place / "annotations", *part_folders(place).values())
+    first = ""
+    for file in (file for folder in folders for file in sorted(folder.glob("*.json"))):
+        content = read_bytes(file) if file.is_file() else b"0"
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError) as error:
+            text = f"{file} is no JSON: {one_line(error)}"
+            if any(key in content for key in KEYS):
+                raise UserError(text) from error
+            first = first or text
+    return first
 
 
 def is_coco(file: Path) -> bool:

@@ -67,8 +67,17 @@ KINDS = {
         "annotation files whose pictures are nowhere",
         "refused",
     ),
+    "unknown_difficult": Kind(
+        "object of which it is not known whether it is difficult",
+        "objects of which it is not known whether they are difficult",
+        "kept",
+    ),
     "empty_class": Kind(
         "class folder without pictures", "class folders without pictures", "refused"
+    ),
+    "no_classes": Kind("data set without a class", "data sets without a class", "refused"),
+    "no_images": Kind(
+        "annotation file without an image", "annotation files without an image", "left out"
     ),
     "no_annotation": Kind(
         "listed image without an annotation file",
@@ -77,6 +86,7 @@ KINDS = {
     ),
     "no_map": Kind("picture without a label map", "pictures without a label map", "left out"),
     "no_picture": Kind("label map without a picture", "label maps without a picture", "left out"),
+    "second_map": Kind("second map of a picture", "second maps of a picture", "left out"),
     "unknown_image": Kind("object of an unknown image", "objects of an unknown image", "left out"),
     "not_finite": Kind(
         "box with a number that is not finite", "boxes with numbers that are not finite", "left out"
@@ -112,6 +122,9 @@ KINDS = {
     ),
     "duplicate_id": Kind(
         "object with an id that is taken", "objects with an id that is taken", "kept"
+    ),
+    "repeated_name": Kind(
+        "class with the name of another", "classes with the name of another", "kept"
     ),
     "nothing_labelled": Kind(
         "label map without a labelled pixel", "label maps without a labelled pixel", "kept"

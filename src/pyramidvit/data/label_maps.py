@@ -1,7 +1,7 @@
 """Label maps: pictures in which the value of a pixel, or its colour, says its class."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -143,7 +143,7 @@ def read_map(path: str | Path, code: MapCode) -> np.ndarray:
         grey = bool((values == values[:, :, :1]).all())
         if not grey and not len(code.colours):
             raise BrokenImage(str(path), "a map in colours, and no colours of classes are known")
-        packed = values.astype(np.int32) @ np.asarray((1, 256, 65536), np.int32)
+        packed = pack_all(values)
         labels = look_up_colours(packed, code)
         if not grey or (labels != NO_CLASS).all() or len(code.table) == 1:
             return checked(path, labels, packed, by_colour=True)
@@ -152,6 +152,37 @@ def read_map(path: str | Path, code: MapCode) -> np.ndarray:
     if values.dtype.kind == "i":
         labels[values < 0] = NO_CLASS
     return checked(path, labels, values, by_colour=False)
+
+
+def settle(code: MapCode, maps: Iterable[str]) -> MapCode:
+    """The code of a data set, without its colours where its maps in three channels hold numbers.
+
+    Colours may be given for drawing alone. A grey map can be read either way, and one of zeros
+    alone never tells which: so the first map that does decides for all. A map in one channel ends
+    the search, as it is read by its numbers anyway.
+    """
+    if len(code.table) == 1 or not len(code.colours):
+        return code
+    for path in maps:
+        try:
+            values = read_values(path)
+        except BrokenImage:
+            continue
+        if values.ndim == 2 or (values != values[:, :, :1]).any():
+            return code
+        by_value = (np.take(code.table, values[:, :, 0], mode="clip") != NO_CLASS).all()
+        by_colour = (look_up_colours(pack_all(values), code) != NO_CLASS).all()
+        if by_value != by_colour and values.any():
+            none = np.zeros(0, np.int32)
+            numbers = replace(code, colours=none, colour_labels=none.astype(np.int16))
+            return numbers if by_value else code
+    return code
+
+
+def pack_all(values: np.ndarray) -> np.ndarray:
+    """int32 [H, W] from colours [H, W, 3]."""
+    packed: np.ndarray = values.astype(np.int32) @ np.asarray((1, 256, 65536), np.int32)
+    return packed
 
 
 def look_up_colours(packed: np.ndarray, code: MapCode) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UserError
+from .images import large_pictures
 
 PARTS = {
     "train": ("train", "training"),
@@ -57,7 +58,7 @@ def best_folder(candidates: Iterable[Path], names: Sequence[str], limit: Path) -
 def read_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a picture file, upright, from its head; zeros if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with large_pictures(), Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) >= 5  # by 90 degrees
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):

@@ -182,6 +182,7 @@ def link(
     files: list[str] = []
     partners: list[str] = []
     rows, counts = array("q"), array("q")
+    mapped: set[Any] = set()
     for k, record in enumerate(document["annotations"]):
         fault = annotation_fault(record, names, collector, labels)
         picture = path = None
@@ -192,10 +193,18 @@ def link(
         if picture is None or path is None:
             faults.append(Fault(fault[0], f"{file}: annotations[{k}]", fault[1]))
             continue
+        if record["image_id"] in mapped:
+            text = f"image {record['image_id']} has a map already"
+            faults.append(Fault("second_map", f"{file}: annotations[{k}]", text))
+            continue
+        mapped.add(record["image_id"])
         files.append(picture)
         partners.append(path)
         rows.extend(record["segments_info"])
         counts.append(len(record["segments_info"]))
+    for i, name in names.items():
+        if i not in mapped:
+            faults.append(Fault("no_map", f"{file}: {name}", f"image {i} has no annotation"))
     chosen = np.asarray(rows, np.int64)
     categories = np.asarray(collector.categories, np.int64)[chosen]
     code = SegmentCode(

@@ -14,7 +14,7 @@ from .class_shares import class_shares as class_shares
 from .detection import read_annotations
 from .faults import Fault, note, refuse
 from .image_folder import check_folder
-from .label_maps import MapCode, MapSource
+from .label_maps import MapCode, MapSource, settle
 from .objects import DetectionSource
 from .panoptic import find_panoptic, read_panoptic
 from .semantic_folder import Pairs, find_folders, named_folders, pair
@@ -57,7 +57,7 @@ def load_segmentation_data(
         held_out: Share of the images that is then held out.
         classes: The classes of a checkpoint; the data's classes must be among them by name, and
             labels are numbered as there. Data that name no classes are read by the checkpoint's
-            ids. Without it, the data's own, in the order of their ids.
+            values. Without it, the data's own, in the order of their ids.
 
     Returns:
         Splits "train", "validation", "test" as far as the data have them; "all" where a share was
@@ -151,9 +151,11 @@ def read_folder(root: Path, classes: Classes | None) -> MapReading | None:
 
 def name_classes(file: Path | None, parts: list[Pairs], classes: Classes | None) -> MapClasses:
     """The classes of a folder, as far as one says them; else the checkpoint's; else the values."""
+    maps = [path for pairs in parts for path in pairs.maps]
     if file:
-        return read_class_file(file)
-    return survey_values([path for pairs in parts for path in pairs.maps], classes)
+        found = read_class_file(file)
+        return replace(found, code=settle(found.code, maps))
+    return survey_values(maps, classes)
 
 
 def read_objects(place: Path) -> MapReading:
@@ -186,7 +188,7 @@ def read_objects(place: Path) -> MapReading:
 
 
 def match_classes(place: Path, reading: MapReading, classes: Classes) -> MapReading:
-    """The reading with labels numbered as in `classes`, by name, or by id where none are known.
+    """The reading with labels numbered as in `classes`, by name, or by value where none are known.
 
     Raises:
         UserError: A class is not among them.
@@ -195,7 +197,7 @@ def match_classes(place: Path, reading: MapReading, classes: Classes) -> MapRead
     known: dict[Any, int] = {name: k for k, name in enumerate(classes.names)}
     keys: tuple[Any, ...] = ours.names
     if not reading.named and not set(keys) <= set(known):
-        known, keys = {i: k for k, i in enumerate(classes.ids)}, ours.ids
+        known, keys = {v: k for k, v in enumerate(classes.written)}, ours.ids
     for key in keys:
         if key not in known:
             raise UserError(

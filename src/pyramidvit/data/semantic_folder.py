@@ -7,7 +7,7 @@ pictures with `_mask` maps beside them; and a folder of maps whose pictures lie 
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ TAIL = re.compile(
 
 
 class Folders(NamedTuple):
-    """Where the pictures and the maps of a part lie; the same folder where they are mixed."""
+    """Where the pictures and the maps of a part lie, or should; the same where they are mixed."""
 
     pictures: Path
     maps: Path
@@ -44,12 +44,17 @@ class Pairs(NamedTuple):
 
 
 def find_folders(root: Path) -> dict[str, Folders]:
-    """The folders of each part, "all" where there are no parts; empty where none are known."""
+    """The folders of each part, "all" where there are no parts; empty where none are known.
+
+    Beside parts that have both, there are those with pictures or maps alone: whoever pairs them
+    names what is missing. Of a test part pictures alone are usual, and are left out.
+    """
     below = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
     pictures, maps = pick(below, PICTURES), pick(below, MAPS)
     if pictures and maps:
         return folders_of_parts(pictures, maps)
     found: dict[str, Folders] = {}
+    alone: dict[str, Folders] = {}
     for name, folder in below.items():
         part = part_of(name)
         if part == "all" or part in found:
@@ -63,9 +68,14 @@ def find_folders(root: Path) -> dict[str, Folders]:
             found[part] = Folders(folder, beside[0])
         elif has_mixed(folder):
             found[part] = Folders(folder, folder)
+        elif maps or name.endswith(tuple(word.lower() for word in MAPS)):
+            missing = folder / PICTURES[0] if maps else root / part
+            alone.setdefault(part, Folders(missing, maps or folder))
+        elif part != "test":
+            alone[part] = Folders(folder, folder)
     if not found and has_mixed(root):
         return {"all": Folders(root, root)}
-    return found or maps_alone(root)
+    return alone | found if found else maps_alone(root)
 
 
 def pick(folders: Mapping[str, Path], names: Sequence[str]) -> Path | None:
@@ -79,13 +89,18 @@ def pictures_exist(folder: Path) -> bool:
 
 
 def folders_of_parts(pictures: Path, maps: Path) -> dict[str, Folders]:
-    """Parts within both folders; "all" where the pictures have none."""
+    """Parts within both folders, and beside such those in one; "all" where both have none."""
     own = sub_parts(pictures)
     there = sub_parts(maps)
-    found = {
-        part: Folders(own[part], there[part]) for part in PARTS if part in own and part in there
-    }
-    return found or {"all": Folders(pictures, maps)}
+    if not set(own) & set(there):
+        return {"all": Folders(pictures, maps)}
+    found: dict[str, Folders] = {}
+    for part in PARTS:
+        if part in there:
+            found[part] = Folders(own.get(part, pictures / there[part].name), there[part])
+        elif part in own and part != "test":
+            found[part] = Folders(own[part], maps / own[part].name)
+    return found
 
 
 def sub_parts(folder: Path) -> dict[str, Path]:
@@ -137,7 +152,8 @@ def shared_names(pictures: Path, maps: Path) -> bool:
 def named_folders(file: Path, record: Mapping[str, Any]) -> dict[str, Folders]:
     """The folders that a YAML file names: `train: {images: ..., masks: ...}`, and so on.
 
-    Paths count from the file, or from its `path`. A part whose maps are nowhere is left out.
+    Paths count from the file, or from its `path`. A part of which nothing is there is left out, and
+    so are test pictures without maps.
 
     Raises:
         UserError: A part has no such two folders, or the training part is nowhere.
@@ -161,6 +177,8 @@ def named_folders(file: Path, record: Mapping[str, Any]) -> dict[str, Folders]:
         elif part == "train":
             missing = masks if pictures else images
             raise UserError(f"{file}: train names {missing}, but there is no {base / missing}")
+        elif maps or (pictures and part != "test"):
+            found[part] = Folders(pictures or base / images, maps or base / masks)
     return found
 
 
@@ -175,7 +193,8 @@ def pair(folders: Folders, faults: list[Fault]) -> Pairs:
 
     Args:
         folders: Of one part.
-        faults: Receives pictures without a map, and maps without a picture.
+        faults: Receives pictures without a map, and maps without a picture. Of Cityscapes' two
+            kinds of maps beside each other its `labelIds` are taken.
     """
     pictures = pictures_below(folders.pictures)
     maps = pictures if folders.maps == folders.pictures else pictures_below(folders.maps)
@@ -184,6 +203,7 @@ def pair(folders: Folders, faults: list[Fault]) -> Pairs:
         taken = set(maps)
         pictures = [path for path in pictures if path not in taken]
     exact = {name_below(path, folders.maps): path for path in maps}
+    exact = {name: path for name, path in exact.items() if not has_ids(name, exact)}
     bases = {base_of(name): path for name, path in exact.items() if base_of(name) != name}
     files: list[str] = []
     partners: list[str] = []
@@ -202,6 +222,12 @@ def pair(folders: Folders, faults: list[Fault]) -> Pairs:
             text = f"no picture of its name in {folders.pictures}"
             faults.append(Fault("no_picture", str(path), text))
     return Pairs(tuple(files), tuple(partners))
+
+
+def has_ids(name: str, names: Container[str]) -> bool:
+    """Whether a map of Cityscapes' train ids has one of its ids beside it."""
+    stem = name.removesuffix("labelTrainIds")
+    return stem != name and f"{stem}labelIds" in names
 
 
 def name_below(path: Path, root: Path) -> str:

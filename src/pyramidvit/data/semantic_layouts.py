@@ -1,7 +1,7 @@
 """Public data sets of segmentation as they are laid out: ADE20K, Cityscapes, Pascal VOC."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
@@ -64,7 +64,7 @@ def read_ade20k(root: Path, faults: list[Fault]) -> MapLists | None:
         form="ADE20K",
         classes=classes,
         code=make_code(ids, ignore=(0, 255)),
-        parts={p: pair(f, faults) for p, f in folders.items() if f.maps.is_dir()},
+        parts={p: pair(f, faults) for p, f in folders.items()},
     )
 
 
@@ -99,13 +99,15 @@ def read_cityscapes(root: Path, faults: list[Fault]) -> MapLists | None:
         kind = "labelTrainIds"
     parts = {}
     for part, words in PARTS.items():
-        folder = next((pictures / word for word in words if (pictures / word).is_dir()), None)
-        if folder and (maps / folder.name).is_dir():
-            parts[part] = pair_cityscapes(folder, maps / folder.name, kind, faults)
+        homes = [word for word in words if (pictures / word).is_dir() or (maps / word).is_dir()]
+        if homes and (part != "test" or (maps / homes[0]).is_dir()):
+            parts[part] = pair_cityscapes(pictures / homes[0], maps / homes[0], kind, faults)
     classes = cityscapes_classes()
-    ids = [int(i) for i in classes.ids] if kind == "labelIds" else list(range(len(classes)))
-    others = set(range(34)) - set(ids) if kind == "labelIds" else set()
-    code = make_code(ids, ignore={*others, 255})
+    if kind == "labelTrainIds":
+        classes = replace(classes, values=tuple(range(len(classes))))
+    values = [int(v) for v in classes.written]
+    others = set(range(34)) - set(values) if kind == "labelIds" else set()
+    code = make_code(values, ignore={*others, 255})
     return MapLists(form=f"Cityscapes ({kind})", classes=classes, code=code, parts=parts)
 
 
@@ -119,6 +121,11 @@ def pair_cityscapes(pictures: Path, maps: Path, kind: str, faults: list[Fault]) 
             partners.append(str(partner))
         else:
             faults.append(Fault("no_map", str(picture), f"there is no {partner}"))
+    used = set(partners)
+    for path in sorted(maps.glob(f"*/*_{kind}.png")):
+        if str(path) not in used:
+            text = f"no picture of its name in {pictures}"
+            faults.append(Fault("no_picture", str(path), text))
     return Pairs(tuple(files), tuple(partners))
 
 

@@ -32,6 +32,7 @@ class Table:
         crowd: bool [N].
         areas: float64 [N], what the annotation says, in pixels; NaN where it says none.
         numbers: int64 [N], line or index of each record.
+        image_numbers: int64 [n], index of each image's record; -1 where it has a file of its own.
         rows: int64 [N], the object's number in `shapes`.
         shapes: The masks as they were written.
         relative: Boxes and polygons are shares of the image's sides.
@@ -50,7 +51,13 @@ class Table:
     numbers: np.ndarray
     rows: np.ndarray
     shapes: Shapes
+    image_numbers: np.ndarray
     relative: bool = False
+
+    def image_place(self, image: int) -> str:
+        """Where the record of an image stands, for people."""
+        file, number = self.record_file(image), self.image_numbers[image]
+        return file if number < 0 else f"{file}: images[{number}]"
 
     def place(self, record: int) -> str:
         """Where the record of an object stands, for people."""
@@ -73,6 +80,7 @@ class TableBuilder:
     files: list[str] = field(default_factory=list)
     image_ids: list[int | str] = field(default_factory=list)
     records: list[str] = field(default_factory=list)
+    image_numbers: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
     images: array[int] = field(default_factory=lambda: array("q"))
     numbers: array[int] = field(default_factory=lambda: array("q"))
@@ -82,11 +90,15 @@ class TableBuilder:
     crowd: bytearray = field(default_factory=bytearray)
     shapes: Shapes = field(default_factory=Shapes)
 
-    def add_image(self, file: str, image_id: int | str, size: tuple[int, int], record: str) -> int:
-        """Adds an image of `size` (H, W), zeros if unknown; returns its number."""
+    def add_image(
+        self, file: str, image_id: int | str, size: tuple[int, int], record: str, place: int = -1
+    ) -> int:
+        """Adds an image of `size` (H, W), zeros if unknown, whose record stands in the file
+        `record` at `place`, if it is not all of it; returns the image's number."""
         self.files.append(file)
         self.image_ids.append(image_id)
         self.records.append(record)
+        self.image_numbers.append(place)
         self.sizes.extend(size)
         return len(self.files) - 1
 
@@ -127,6 +139,7 @@ class TableBuilder:
             crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool)[order],
             areas=np.asarray(self.areas, np.float64)[order],
             numbers=np.asarray(self.numbers, np.int64)[order],
+            image_numbers=np.asarray(self.image_numbers, np.int64),
             rows=order,
             shapes=self.shapes,
             relative=relative,

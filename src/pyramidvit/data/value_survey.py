@@ -17,26 +17,32 @@ GREY = 0.1  # share of pixels between black and white, up to which a map is blac
 
 
 def survey_values(maps: Sequence[str], classes: Classes | None = None) -> MapClasses:
-    """Classes from the values in maps, all of which are read; or a checkpoint's, by its ids.
+    """Classes from the values in maps, all of which are read; or a checkpoint's, by its values.
 
     Values 255 and 65535 are unlabelled. But maps of 0 and 255 alone are background and foreground,
-    and so are JPEG files and maps of black, white and little of many values between them, as
-    smoothing leaves it: these are parted at 128.
+    and so are maps of black, white and little of many values between them, as smoothing or JPEG
+    leaves it: these are parted at 128.
 
     Raises:
-        UserError: The maps are in colours, or hold too many values.
+        UserError: The maps are in colours, hold too many values, or are JPEG files of more than
+            black and white, whose values are no longer those that were written.
     """
     counts = count_values(maps)
     values = np.flatnonzero(counts)
     lossy = any(path.lower().endswith((".jpg", ".jpeg")) for path in maps)
+    if lossy and not is_nearly_black_and_white(counts):
+        raise UserError(
+            f"the maps in {Path(maps[0]).parent} are JPEG files, which blur the values of classes:"
+            " make them again as PNG; for two classes a threshold in a classes.yaml will do"
+        )
     if lossy or is_black_and_white(counts):
         named = Classes(names=("background", "foreground"), ids=(0, 255))
         code = make_code([0, 255]) if values.tolist() == [0, 255] else threshold_code(128)
         return MapClasses(file="", classes=named, code=code)
     ids = [int(v) for v in values if v not in IGNORED]
-    known = classes is not None and all(isinstance(i, int) for i in classes.ids)
+    known = classes is not None and all(isinstance(v, int) for v in classes.written)
     if classes is not None and known and not len(ids) == len(classes) == 2:
-        ids = sorted({int(i) for i in classes.ids})
+        ids = sorted({int(v) for v in classes.written})
         return MapClasses(file="", classes=order(classes, ids), code=make_code(ids))
     if not 0 < len(ids) <= MOST_CLASSES:
         where = Path(maps[0]).parent
@@ -47,7 +53,7 @@ def survey_values(maps: Sequence[str], classes: Classes | None = None) -> MapCla
 
 
 def order(classes: Classes, ids: list[int]) -> Classes:
-    places = [classes.ids.index(i) for i in ids]
+    places = [classes.written.index(i) for i in ids]
     return Classes(names=tuple(classes.names[k] for k in places), ids=tuple(ids))
 
 
@@ -86,6 +92,11 @@ def is_black_and_white(counts: np.ndarray) -> bool:
         return False
     smooth = np.count_nonzero(inner) > 32 and inner[8:-8].sum() <= GREY * counts.sum()
     return bool(smooth or (counts[0] and not inner.any()))
+
+
+def is_nearly_black_and_white(counts: np.ndarray) -> bool:
+    """Whether there is white, and little that is far from it and from black, as JPEG leaves it."""
+    return bool(counts[224:256].any() and counts[32:224].sum() <= GREY * counts.sum())
 
 
 def describe(ids: list[int], sample: str) -> Classes:

@@ -212,9 +212,8 @@ def read_image_record(
             continue
         try:
             box = read_box(element, official=official)
-            difficult = bool(int(element.read("difficult") or 0))
         except (ValueError, OverflowError):
-            text = "bndbox must hold the numbers xmin, ymin, xmax, ymax, and difficult 0 or 1"
+            text = "bndbox must hold the numbers xmin, ymin, xmax, ymax"
             faults.append(Fault("bad_record", f"{file}:{element.line}", text))
             continue
         name = element.read("name")
@@ -222,7 +221,11 @@ def read_image_record(
             faults.append(Fault("unknown_class", f"{file}:{element.line}", "it has no name"))
             continue
         label = names.setdefault(name, len(names))
-        builder.add_object(image, element.line, label, box, crowd=difficult)
+        difficult = element.read("difficult") or "0"
+        if difficult not in ("0", "1"):
+            text = f"difficult must be 0 or 1, got {difficult[:40]!r}: taken for 0"
+            faults.append(Fault("unknown_difficult", f"{file}:{element.line}", text))
+        builder.add_object(image, element.line, label, box, crowd=difficult == "1")
         builder.shapes.add(NONE, ())
 
 

@@ -5,7 +5,10 @@ A `data.yaml` names the classes and the folders of the parts; without one, `clas
 """
 
 import math
+import os
+import re
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import yaml
 
 from ..errors import UserError, one_line
 from ..structures import Classes
+from .class_files import describes_maps
 from .faults import Fault
 from .image_folder import pictures_below
 from .images import is_image
@@ -22,20 +26,35 @@ from .outlines import NONE, POLYGONS
 from .table import Table, TableBuilder
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NAMES = re.compile(rb"\bnames['\"]?\s*:")
 FAR = 1.5  # shares beyond which numbers are taken for pixels
 
 
 def find_yolo(place: Path) -> Path | None:
     """The file that describes YOLO data at a place; None where there is none."""
     if place.is_file():
-        return place if place.suffix.lower() in (".yaml", ".yml") else None
+        is_yaml = place.suffix.lower() in (".yaml", ".yml")
+        return place if is_yaml and not names_maps(place) else None
     known = [place / name for name in (*YAML_NAMES, f"{place.resolve().name}.yaml")]
     known += sorted(place.glob("*.yaml"))
     for file in known:
-        if file.is_file() and b"names" in read_bytes(file):
+        if file.is_file() and b"names" in read_bytes(file) and not names_maps(file):
             return file
-    lists = (place / "classes.txt", place / "labels" / "classes.txt")
-    return next((f for f in lists if f.is_file() and (place / "labels").is_dir()), None)
+    labels = place / "labels"
+    lists = (place / "classes.txt", labels / "classes.txt")
+    names = next((f for f in lists if f.is_file() and labels.is_dir()), None)
+    return None if names is None or holds_maps(labels) else names
+
+
+def names_maps(file: Path) -> bool:
+    """Whether a YAML file names the classes of label maps, and is none of YOLO's."""
+    return file.stem == "classes" or (describes_maps(file) and not NAMES.search(read_bytes(file)))
+
+
+def holds_maps(labels: Path) -> bool:
+    """Whether a folder called labels has pictures and no text: those are label maps."""
+    texts = (file for file in labels.rglob("*.txt") if file.name != "classes.txt")
+    return next(texts, None) is None and bool(pictures_below(labels))
 
 
 def read_yolo(file: Path, faults: list[Fault]) -> tuple[Classes, dict[str, Table]]:
@@ -62,6 +81,11 @@ def read_yolo(file: Path, faults: list[Fault]) -> tuple[Classes, dict[str, Table
         if not any(label_file(picture).is_file() for picture in found):
             wanted = label_file(found[0])
             raise UserError(f"{file}: no picture of {part} has a label file, such as {wanted}")
+    first: dict[str, int] = {}
+    for number, name in names.items():
+        if first.setdefault(name, number) != number:
+            text = f"class {first[name]} is called {name} already"
+            faults.append(Fault("repeated_name", f"{file}: names[{number}]", text))
     labels = {number: k for k, number in enumerate(names)}
     classes = Classes(names=tuple(names.values()), ids=tuple(names))
     return classes, {part: read_part(found, labels, faults) for part, found in pictures.items()}
@@ -142,14 +166,24 @@ def label_file(picture: Path) -> Path:
 
 def read_part(pictures: list[Path], labels: dict[int, int], faults: list[Fault]) -> Table:
     builder = TableBuilder()
-    for picture in pictures:
+    for picture, name in zip(pictures, name_pictures(pictures), strict=True):
         file = label_file(picture)
-        image = builder.add_image(str(picture), picture.stem, (0, 0), str(file))
+        image = builder.add_image(str(picture), name, (0, 0), str(file))
         lines = read_bytes(file).decode(errors="replace").splitlines() if file.is_file() else []
         for number, line in enumerate(lines, 1):
             if line.strip():
                 read_line(line, f"{file}:{number}", image, number, builder, labels, faults)
     return builder.build("{file}:{number}", relative=True)
+
+
+def name_pictures(pictures: list[Path]) -> list[str]:
+    """What each picture is called in results: its stem, or its path where several have that."""
+    stems = Counter(picture.stem for picture in pictures)
+    root = os.path.commonpath([os.path.abspath(p.parent) for p in pictures])  # noqa: PTH100
+    return [
+        p.stem if stems[p.stem] == 1 else Path(os.path.relpath(p, root)).as_posix()
+        for p in pictures
+    ]
 
 
 def read_line(

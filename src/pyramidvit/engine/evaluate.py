@@ -1,7 +1,8 @@
 """Scoring a model on every image of a data set exactly once, over any number of processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from ..structures import Batch, Classes, collate, split_by_size
 from ..task import Metrics, Shown, Task, Tiling
 from .broken import BrokenImages
 from .loader import plain_loader
-from .predict import predict_batch, predict_tiled, read_samples
+from .predict import predict_batch, predict_sizes, predict_tiled, read_samples
 from .report import Reporter
 
 
@@ -57,6 +58,7 @@ def evaluate(
     broken: BrokenImages,
     show: int = 0,
     tiling: Tiling | None = None,
+    scales: Sequence[float] = (1.0,),
 ) -> Evaluation:
     """Scores a model; it is left in the mode, training or not, that it came in.
 
@@ -73,15 +75,21 @@ def evaluate(
         broken: Names unreadable images, and refuses too many.
         show: How many images to keep for a page of pictures, spread over the data.
         tiling: Looks at one image at a time, window by window, where the task can.
+        scales: Sizes, as shares of what the record asks for, that are made of each file, looked at
+            one image at a time and averaged, where the task can; without effect on tiles.
 
     Raises:
         UserError: Too many images cannot be read.
     """
     ranks = fabric.world_size
-    if tiling is None:
-        steps = in_batches(fabric, task, model, source, input_record, batch_size, workers)
+    if tiling is not None:
+        find = partial(predict_tiled, fabric, task, model, tiling=tiling)
+        steps = one_by_one(fabric, task, find, source, input_record)
+    elif tuple(scales) != (1.0,):
+        find = partial(predict_sizes, fabric, task, model, scales=scales)
+        steps = one_by_one(fabric, task, find, source, input_record)
     else:
-        steps = in_tiles(fabric, task, model, source, input_record, tiling)
+        steps = in_batches(fabric, task, model, source, input_record, batch_size, workers)
     metrics = task.metrics(classes)
     result = Evaluation(figures={}, metrics=metrics)
     every = max(1, len(source) // ranks // show) if show else 0  # pictures spread over the data
@@ -147,20 +155,19 @@ def in_batches(
             yield Step(part, outputs, predictions, ())
 
 
-def in_tiles(
+def one_by_one(
     fabric: Fabric,
     task: Task,
-    model: nn.Module,
+    find: Callable[..., Any],
     source: Source,
     input_record: dict[str, Any],
-    tiling: Tiling,
 ) -> Iterator[Step]:
-    """This process's images one by one: there are no outputs for an image as a whole."""
+    """This process's images one by one, as files: there are no outputs for one as a whole."""
     transform = task.eval_transform(input_record)
     numbers = range(fabric.global_rank, len(source), fabric.world_size)
     for sample in read_samples(source, numbers):
         if isinstance(sample, BrokenImage):
             yield Step(None, None, (), (sample,))
             continue
-        found = predict_tiled(fabric, task, model, sample, input_record, tiling)
+        found = find(sample=sample, input_record=input_record)
         yield Step(collate([transform(sample)], divisor=task.divisor), None, (found,), ())

@@ -163,8 +163,10 @@ def rank_share(batch: Sequence[Any], rank: int, ranks: int) -> list[Any]:
     """
     if ranks == 1:
         return list(batch)
-    half = len(batch) // (2 * ranks)
-    front = slice(rank * half, (rank + 1) * half)
+    count = len(batch) // ranks
+    half = count // 2
+    rest = count - half  # one more where a share is odd, as it may be where no pairs are made
+    front = slice(rank * rest, (rank + 1) * rest)
     back = slice(len(batch) - (rank + 1) * half, len(batch) - rank * half)
     return [*batch[front], *batch[back]]
 
@@ -173,7 +175,8 @@ class TrainingBatches(Sampler[list[Key]]):
     """The keys of one process's batches through an epoch, from any update of it on.
 
     With `groups`, a number for each sample, those of every number are drawn equally often; an epoch
-    stays as long as without.
+    stays as long as without. With `pairs` each process gets an even number of images, which are
+    mixed in pairs; otherwise any number that is the same for all.
     """
 
     def __init__(
@@ -186,18 +189,20 @@ class TrainingBatches(Sampler[list[Key]]):
         rank: int,
         ranks: int,
         groups: Sequence[int] | None = None,
+        pairs: bool = True,
     ) -> None:
-        if ranks > 1 and batch_size % (2 * ranks):
+        unit = 2 * ranks if pairs else ranks
+        if ranks > 1 and batch_size % unit:
             raise UserError(
                 f"--batch_size {batch_size} cannot be shared by {ranks} processes: use a multiple"
-                f" of {2 * ranks}"
+                f" of {unit}"
             )
         self.count, self.seed, self.repeats = count, seed, repeats
         self.rank, self.ranks = rank, ranks
         self.groups = groups
         self.epoch, self.start = 0, 0
         drawn = len(self.order())
-        self.batch_size = min(batch_size, drawn - drawn % (2 * ranks))
+        self.batch_size = min(batch_size, drawn - drawn % unit)
         self.steps = drawn // self.batch_size if self.batch_size else 0
         if not self.steps:
             raise UserError(f"{count} training images are too few for {ranks} processes")

@@ -172,6 +172,21 @@ def predict_tiled(
         return task.predict_tiled(model, sample, input_record, tiling)
 
 
+@torch.inference_mode()
+def predict_sizes(
+    fabric: Fabric,
+    task: Task,
+    model: nn.Module,
+    sample: Sample[Any],
+    input_record: dict[str, Any],
+    scales: Sequence[float],
+) -> Any:
+    """The prediction for a picture that is looked at in several sizes; the task must be able to."""
+    assert task.predict_sizes is not None
+    with fabric.autocast():
+        return task.predict_sizes(model, sample, input_record, scales)
+
+
 def read_samples(source: Source, numbers: Iterable[int]) -> Iterator[Sample[Any] | BrokenImage]:
     """Samples of a source by number, one at a time."""
     for number in numbers:

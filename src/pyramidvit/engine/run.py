@@ -106,11 +106,12 @@ def build_run(
         rank=fabric.global_rank,
         ranks=fabric.world_size,
         groups=task.draw_evenly(options, labels),
+        pairs=task.mixes_pairs,
     )
     if not len(data.splits["validation"]):
         raise UserError(f"{data.name} has no validation images")
     transform = task.train_transform(options)
-    loss = task.loss(options, labels, len(data.classes))
+    loss = task.loss(options, labels, data.classes)
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out

@@ -63,7 +63,8 @@ def pixel_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     probabilities, truth = labelled_pixels(logits.softmax(dim=1), labels)  # [n, K], [n]
     sizes = torch.bincount(truth, minlength=logits.shape[1])  # [K]
-    both = probabilities * F.one_hot(truth, logits.shape[1])
+    others = truth[:, None] != torch.arange(logits.shape[1], device=truth.device)  # [n, K]
+    both = probabilities.masked_fill(others, 0)  # which keeps a byte a number for the way back
     overlap = 2 * both.sum(dim=0) / (probabilities.sum(dim=0) + sizes).clamp(min=1e-12)
     present = sizes > 0
     return ((1 - overlap) * present).sum() / present.sum().clamp(min=1)
@@ -117,8 +118,10 @@ def jaccard_steps(own: Tensor) -> Tensor:
     return losses.diff(prepend=losses.new_zeros(1))
 
 
-def structure_loss(logits: Tensor, labels: Tensor, *, weighted_entropy: bool = True) -> Tensor:
-    """Weighted cross entropy plus weighted 1 - IoU of class 1, as PraNet has them.
+def structure_loss(
+    logits: Tensor, labels: Tensor, *, weighted_entropy: bool = True, object_class: int = 1
+) -> Tensor:
+    """Weighted cross entropy plus weighted 1 - IoU of one class of two, as PraNet has them.
 
     A pixel's weight is 1 + 5 |share - y|, y being 1 inside the object and 0 outside, and `share`
     the mean of y around it, in a window of 31 pixels that counts zeros beyond the image and where
@@ -129,13 +132,14 @@ def structure_loss(logits: Tensor, labels: Tensor, *, weighted_entropy: bool = T
     over all pixels of the batch. Published figures are made with that.
 
     Args:
-        logits: [B, 2, H, W]; the mask's logit is the second less the first.
+        logits: [B, 2, H, W]; the mask's logit is the object's less the other.
         labels: 0 and 1, or UNLABELLED.
         weighted_entropy: False gives the published form.
+        object_class: 0 or 1.
     """
     known = labels != UNLABELLED
-    scores = logits[:, 1] - logits[:, 0]  # [B, H, W]
-    truth = (labels == 1).to(logits)
+    scores = logits[:, object_class] - logits[:, 1 - object_class]  # [B, H, W]
+    truth = (labels == object_class).to(logits)
     share = F.avg_pool2d(truth[:, None], WINDOW, stride=1, padding=WINDOW // 2)[:, 0]
     weights = (1 + 5 * (share - truth).abs()) * known  # [B, H, W]
 

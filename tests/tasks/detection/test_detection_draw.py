@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image, ImageFont
 from pyramidvit.data.images import BrokenImage
 from pyramidvit.ops.masks import decode_masks, encode_masks
 from pyramidvit.structures import Classes, DetectionPrediction, DetectionTarget
+from pyramidvit.tasks.detection import report as reports
 from pyramidvit.tasks.detection.describe import caption, describe, describe_target
 from pyramidvit.tasks.detection.draw import colour_of, draw
 from pyramidvit.tasks.detection.labels import (
@@ -26,7 +28,8 @@ from pyramidvit.tasks.detection.labels import (
 )
 from pyramidvit.tasks.detection.metrics import DetectionMetrics
 from pyramidvit.tasks.detection.records import pack_masks, unpack_masks
-from pyramidvit.tasks.detection.report import report
+from pyramidvit.tasks.detection.report import pair_of, report
+from pyramidvit.tasks.detection.scoring import best_cut
 from pyramidvit.tasks.detection.truth import AnnotatedOrigin
 
 CLASSES = Classes(names=("cat", "dog", "bird"), ids=(17, 18, 16))
@@ -81,6 +84,31 @@ def test_small_pictures_are_enlarged_and_large_ones_kept() -> None:
     assert draw(Image.new("L", (32, 24)), one, CLASSES).size == (480, 360)
     large = objects_in((1000, 700), 1)
     assert draw(Image.new("RGBA", (1000, 700)), large, CLASSES).size == (1000, 700)
+
+
+def test_a_picture_is_enlarged_for_what_is_drawn_alone() -> None:
+    found = objects_in((32, 24), 40)
+    few = float(found.scores[3])
+    assert draw(Image.new("L", (32, 24)), found, CLASSES, few).size == (480, 360)
+    assert draw(Image.new("L", (32, 24)), found, CLASSES, 0).size == (960, 720)
+    assert draw(Image.new("L", (32, 24)), found, CLASSES, few, count=40).size == (960, 720)
+
+
+def test_truth_and_answer_are_shown_in_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = to_target(objects_in((64, 48), 40))
+    origin = AnnotatedOrigin(name="1.png", size=(48, 64), id=1, truth=truth)
+    metrics = DetectionMetrics(3)
+    metrics.add(objects_in((64, 48), 2), origin)
+    sizes = []
+
+    def watched(*words: Any, **named: Any) -> Image.Image:
+        page = draw(*words, **named)
+        sizes.append(page.size)
+        return page
+
+    monkeypatch.setattr(reports, "draw", watched)
+    pair_of(metrics.images[0], 0.0, grey("1.png"), CLASSES, best_cut(metrics.images))
+    assert sizes == [(960, 720)] * 2
 
 
 def test_a_mask_is_drawn_where_it_is() -> None:

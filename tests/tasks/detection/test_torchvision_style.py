@@ -229,7 +229,17 @@ def without(name: str) -> Callable[[Record], Record]:
         ({"labels": torch.tensor([1])}, r"got \[2, 4\] and \[1\]"),
         ({"labels": torch.tensor([0, 1])}, "from 1 to 3 .0 is the background., got 0"),
         ({"labels": torch.tensor([1, 4])}, "from 1 to 3 .* got 4"),
-        ({"masks": torch.zeros(2, 9, 9)}, r"masks must be \[2, 50, 70\], got \[2, 9, 9\]"),
+        ({"labels": torch.tensor([1.0, 2.0])}, "labels must be whole numbers, got torch.float32"),
+        ({"labels": torch.tensor([True, True])}, "labels must be whole numbers, got torch.bool"),
+        ({"boxes": torch.ones(2, 4, dtype=torch.bool)}, "boxes must be numbers, got torch.bool"),
+        (
+            {"boxes": torch.tensor([[0, 0, 9, 9], [80, 5, 90, 9]])},
+            r"box \[80.0, 5.0, 90.0, 9.0\] lies outside its image of 70x50",
+        ),
+        ({"iscrowd": torch.zeros(3)}, r"iscrowd must be a tensor \[2\], got \[3\]"),
+        ({"iscrowd": [0, 0]}, r"iscrowd must be a tensor \[2\], got list"),
+        ({"masks": [1, 2]}, r"masks must be a tensor \[2, 50, 70\], got list"),
+        ({"masks": torch.zeros(2, 9, 9)}, r"masks must be a tensor \[2, 50, 70\], got \[2, 9, 9\]"),
         ({"boxes": None}, "target 0 has no tensor 'boxes'"),
     ],
 )
@@ -238,6 +248,24 @@ def test_a_wrong_target_is_refused_in_one_line(change: dict[str, Any], message: 
     with pytest.raises(UserError, match=message) as error:
         model(images_of(SIZES[0]), [TWO | change])
     assert "\n" not in str(error.value)
+
+
+def test_boxes_are_clipped_to_their_image_and_labels_may_be_short() -> None:
+    model = light("retinanet", short_side=None)
+    boxes = torch.tensor([[-9, 5, 30, 99], [40, 10, 60, 20]])
+    changed = TWO | {"boxes": boxes, "labels": torch.tensor([1, 3], dtype=torch.int8)}
+    (found,) = model.prepare(images_of(SIZES[0]), [without("masks")(changed)]).targets
+    assert found.boxes.tolist() == [[0, 5, 30, 50], [40, 10, 60, 20]]
+    assert (found.labels.dtype, found.labels.tolist()) == (torch.int64, [0, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_any_float_type_are_computed_in_the_model_s(dtype: torch.dtype) -> None:
+    model = light("retinanet").eval()
+    images = [image.to(dtype) for image in images_of(SIZES[0])]
+    with torch.no_grad():
+        assert model(images)[0]["boxes"].dtype == torch.float32
+        assert model.prepare(images, None).images.dtype == torch.float32
 
 
 def test_wrong_images_and_missing_targets_are_refused() -> None:

@@ -1,14 +1,19 @@
 """Averages over windows, sizes and mirrored images, with networks whose answers are known."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from pyramidvit.errors import UserError
+from pyramidvit.structures import Origin, Sample
 from pyramidvit.task import Looks
-from pyramidvit.tasks.segmentation.looks import look_again, starts
+from pyramidvit.tasks.segmentation import postprocess
+from pyramidvit.tasks.segmentation.looks import look_again, predict_sizes, starts
 from pyramidvit.tasks.segmentation.outputs import SegmentationOutputs
+from pyramidvit.tasks.segmentation.transforms import eval_transform
 
 
 class Pooled(nn.Module):
@@ -135,6 +140,53 @@ def test_sizes_and_mirrors_average_probabilities() -> None:
             logits = logits if turned is view else logits.flip(3)
             shares.append(full(logits, (64, 96)).softmax(1))
     torch.testing.assert_close(found, torch.stack(shares).mean(0), atol=1e-5, rtol=1e-5)
+
+
+RECORD = {
+    "short_side": 32,
+    "long_side": 64,
+    "resize": "padded",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "interpolation": "bilinear",
+}
+
+
+def picture_of(pixels: np.ndarray) -> Sample:
+    image = Image.fromarray(pixels)
+    return Sample(image=image, target=None, origin=Origin(name="a", size=pixels.shape[:2]))
+
+
+def test_an_enlarged_look_sees_what_the_file_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    bright = np.indices((64, 96)).sum(axis=0) % 2  # a chessboard, a pixel a field
+    pixels = (np.stack([1 - bright, bright, 0 * bright], axis=-1) * 255).astype(np.uint8)
+    monkeypatch.setattr(postprocess, "NUMBERS_AT_ONCE", 3 * 96 * 10)  # ten rows at a time
+    found = predict_sizes(Pixelwise(), picture_of(pixels), RECORD | {"long_side": 96}, (2.0,))
+    assert (found.labels.numpy() == bright).all()
+
+
+@pytest.mark.parametrize("rows", [5, 1000])
+@pytest.mark.parametrize("resize", ["padded", "aligned"])
+def test_sizes_made_of_the_file_average_probabilities_in_its_frame(
+    resize: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 71, 3), dtype=np.uint8)
+    sample, record, scales = picture_of(pixels), RECORD | {"resize": resize}, (0.5, 1.0, 1.75)
+    total = torch.zeros(2, 50, 71)
+    for scale in scales:
+        sides = {"short_side": int(32 * scale), "long_side": int(64 * scale)}
+        image = eval_transform(record | sides)(sample).image
+        assert isinstance(image, Tensor)
+        below, beside = (-side % 32 for side in image.shape[1:])
+        padded = F.pad(image, (0, beside, 0, below))[None]
+        logits = full(Pooled()(padded).logits, tuple(padded.shape[2:]))
+        logits = logits[:, :, : image.shape[1], : image.shape[2]]
+        total += full(logits, (50, 71)).softmax(1)[0]
+    monkeypatch.setattr(postprocess, "NUMBERS_AT_ONCE", 2 * 71 * rows)
+    found = predict_sizes(Pooled(), sample, record, scales).labels
+    sure = (total[0] - total[1]).abs() > 1e-4
+    assert sure.float().mean() > 0.99
+    assert (found == total.argmax(0))[sure].all()
 
 
 def test_probabilities_that_round_to_zero_stay_finite() -> None:

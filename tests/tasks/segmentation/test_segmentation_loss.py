@@ -1,14 +1,25 @@
 """The loss of segmenters: which terms there are, and what they see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pyramidvit.errors import UserError
 from pyramidvit.ops.pixel_losses import pixel_cross_entropy
-from pyramidvit.structures import UNLABELLED, Batch, Origin, Sample, SegmentationTarget, collate
+from pyramidvit.structures import (
+    UNLABELLED,
+    Batch,
+    Classes,
+    Origin,
+    Sample,
+    SegmentationTarget,
+    collate,
+)
 from pyramidvit.tasks.segmentation.config import LOSSES, SegmentationOptions
 from pyramidvit.tasks.segmentation.loss import build_loss, stack_labels
 from pyramidvit.tasks.segmentation.outputs import SegmentationOutputs
+from segmenters import named
 
 
 def batch_of(*maps: torch.Tensor) -> Batch[SegmentationTarget]:
@@ -34,7 +45,7 @@ def test_maps_are_padded_with_unlabelled_pixels() -> None:
 
 @pytest.mark.parametrize("name", [*LOSSES, "cross_entropy+dice", "dice+structure"])
 def test_every_term_is_named_and_zero_without_labels(name: str) -> None:
-    loss = build_loss(SegmentationOptions(loss=name), (), 2)
+    loss = build_loss(SegmentationOptions(loss=name), (), named(2))
     logits = torch.randn(2, 2, 8, 8, requires_grad=True)
     terms = loss(SegmentationOutputs(logits), batch_of(*torch.full((2, 30, 20), UNLABELLED)))
     assert list(terms) == name.split("+")
@@ -53,7 +64,7 @@ def test_mean_and_weights_follow_the_options() -> None:
     weights = (1.0, 2.0, 0.5)
     for mean_over in ("all", "labelled"):
         options = SegmentationOptions(mean_over=mean_over, class_weights=weights)
-        found = build_loss(options, (), 3)(SegmentationOutputs(logits), batch_of(maps))
+        found = build_loss(options, (), named(3))(SegmentationOutputs(logits), batch_of(maps))
         wanted = pixel_cross_entropy(
             logits,
             padded,
@@ -63,13 +74,29 @@ def test_mean_and_weights_follow_the_options() -> None:
         assert found["cross_entropy"].item() == pytest.approx(wanted.item())
 
 
+def test_the_structure_loss_takes_for_the_object_what_is_not_the_background() -> None:
+    labels = torch.zeros(32, 32)
+    labels[:8, :8] = 1
+    logits = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    options = SegmentationOptions(loss="structure")
+    last = Classes(names=("polyp", "background"), ids=(1, 2))
+    usual = build_loss(options, (), named(2))(SegmentationOutputs(logits), batch_of(labels))
+    swapped = SegmentationOutputs(logits.flip(1))
+    found = build_loss(options, (), last)(swapped, batch_of(1 - labels))
+    assert found["structure"].item() == pytest.approx(usual["structure"].item())
+    first = build_loss(options, (), replace(last, names=("background", "polyp")))
+    assert first(swapped, batch_of(1 - labels))["structure"].item() != pytest.approx(
+        usual["structure"].item(), rel=0.1
+    )
+
+
 def test_a_loss_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="unknown loss dise; nearest: dice"):
-        build_loss(SegmentationOptions(loss="cross_entropy+dise"), (), 3)
+        build_loss(SegmentationOptions(loss="cross_entropy+dise"), (), named(3))
     with pytest.raises(UserError, match="2 classes: the data has 3"):
-        build_loss(SegmentationOptions(loss="structure"), (), 3)
+        build_loss(SegmentationOptions(loss="structure"), (), named(3))
     with pytest.raises(UserError, match="class_weights must be 3 numbers, one a class, got 2"):
-        build_loss(SegmentationOptions(class_weights=(1.0, 2.0)), (), 3)
+        build_loss(SegmentationOptions(class_weights=(1.0, 2.0)), (), named(3))
 
 
 def test_weights_whose_effect_is_taken_back_have_the_plain_posterior_for_their_best_logits() -> (
@@ -83,7 +110,7 @@ def test_weights_whose_effect_is_taken_back_have_the_plain_posterior_for_their_b
         logits = shares.log().requires_grad_()
         options = SegmentationOptions(class_weights=(0.1, 2.0), unbias=unbias)
         maps = logits.view(1, 2, 1, 1).expand(1, 2, 32, 32)
-        terms = build_loss(options, (), 2)(SegmentationOutputs(maps), batch)
+        terms = build_loss(options, (), named(2))(SegmentationOutputs(maps), batch)
         (gradient,) = torch.autograd.grad(terms["cross_entropy"], logits)
         gradients[unbias] = gradient.abs().max().item()
     assert gradients[1.0] < 1e-6  # they are the minimum

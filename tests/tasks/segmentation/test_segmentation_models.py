@@ -28,6 +28,7 @@ from pyramidvit.tasks.segmentation.network import (
     frozen,
     rebuild,
 )
+from segmenters import named
 
 HEADS = tuple(BUILDERS)
 LIGHT: dict[str, dict[str, Any]] = {  # quick ones
@@ -88,7 +89,7 @@ def test_sides_need_be_no_multiple_of_anything(head: str, backbone: str) -> None
 @pytest.mark.parametrize("sizes", [((60, 90), (64, 33)), ((1, 1), (40, 70)), ((1, 64),)])
 def test_images_of_any_sizes_are_learnt_from(head: str, sizes: tuple[tuple[int, int], ...]) -> None:
     model, batch = light(head).train(), batch_of(*sizes)
-    loss = build_loss(SegmentationOptions(loss="cross_entropy+dice"), (), 3)
+    loss = build_loss(SegmentationOptions(loss="cross_entropy+dice"), (), named(3))
     total = torch.stack(list(loss(forward(model, batch, True), batch).values())).sum()
     total.backward()
     assert bool(total.isfinite())
@@ -105,7 +106,8 @@ def test_a_batch_without_labels_teaches_nothing(head: str) -> None:
         SegmentationTarget(labels=torch.full_like(t.labels, UNLABELLED)) for t in batch.targets
     )
     batch = Batch(images=batch.images, sizes=batch.sizes, targets=blank, origins=batch.origins)
-    (term,) = build_loss(SegmentationOptions(), (), 3)(forward(model, batch, True), batch).values()
+    loss = build_loss(SegmentationOptions(), (), named(3))
+    (term,) = loss(forward(model, batch, True), batch).values()
     term.backward()
     assert term.item() == 0
     assert all(bool((p.grad == 0).all()) for p in model.parameters() if p.grad is not None)
@@ -124,7 +126,7 @@ def test_mixed_precision_gives_logits_in_float32(head: str) -> None:
     model, batch = fabric.setup_module(light(head)), batch_of((64, 64), (40, 50))
     outputs = forward(model, batch, True)
     assert outputs.logits.dtype == torch.float32
-    terms = build_loss(SegmentationOptions(), (), 3)(outputs, batch)
+    terms = build_loss(SegmentationOptions(), (), named(3))(outputs, batch)
     fabric.backward(terms["cross_entropy"])
 
 

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from mapped import make_pair, save_map
+from pyramidvit.data.segmentation import load_segmentation_data
 from pyramidvit.errors import UserError
 from pyramidvit.ops import polygons, rings
 from pyramidvit.structures import Classes, Origin, SegmentationPrediction
 from pyramidvit.tasks.segmentation import outlines
-from pyramidvit.tasks.segmentation.draw import palette
+from pyramidvit.tasks.segmentation.draw import draw, palette
 from pyramidvit.tasks.segmentation.results import FORMATS, open_results
 
 CLASSES = Classes(names=("road", "sky, blue", "tree"), ids=(7, 23, 0))
@@ -64,6 +66,78 @@ def test_ids_that_no_map_can_hold_give_way_to_numbers(tmp_path: Path, ids: tuple
     assert (np.asarray(Image.open(tmp_path / "street.png")) == labels.numpy()).all()
     rows = list(csv.DictReader((tmp_path / "classes.csv").open(encoding="utf-8")))
     assert [(row["value"], row["id"]) for row in rows] == [("0", str(ids[0])), ("1", str(ids[1]))]
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ("names: [a, b]", [0, 1, 255]),
+        ("names: [a, b]\nreduce_zero_label: true", [1, 2, 0]),
+        ("names: [a, b]\nids: [-1, 7]\noffset: 10", [9, 17, 255]),
+        ("names: {300: a, 40000: b}", [300, 40000, 65535]),
+        ("names: [a, b]\nthreshold: 128", [0, 255, 127]),
+        ("names: [a, b]\nthreshold: 300", [0, 65535, 299]),
+        ("names: [a, b, void]\ncolours: [[9, 8, 7], [0, 0, 0], [1, 1, 1]]", [0, 1, 2]),
+    ],
+)
+def test_a_perfect_map_is_read_back_with_the_data_s_own_classes_file(
+    tmp_path: Path, content: str, values: list[int]
+) -> None:
+    written = np.array([values], np.uint16 if max(values) > 255 else np.uint8)
+    for k in range(2):
+        make_pair(tmp_path / "data", str(k), written)
+    (tmp_path / "data" / "classes.yaml").write_text(content)
+    data = load_segmentation_data(tmp_path / "data", seed=0)
+    truth = data.splits["all"].read_target(0).labels[:, :2]  # type: ignore[attr-defined]
+    assert truth.tolist() == [[0, 1]]
+    recorded = Classes.from_records(json.loads(json.dumps(data.classes.to_records())))
+    assert recorded == data.classes
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", recorded, ("png",), truth.byte())
+    found = np.asarray(Image.open(tmp_path / "out" / "street.png"))
+    assert found.tolist() == [values[:2]]
+
+    for k in range(2):
+        make_pair(tmp_path / "again", str(k), found)
+    alone = load_segmentation_data(tmp_path / "again", seed=0, classes=recorded)
+    assert alone.splits["all"][0].target.labels.tolist() == truth.tolist()
+    (tmp_path / "again" / "classes.yaml").write_text(content)
+    again = load_segmentation_data(tmp_path / "again", seed=0)
+    assert again.splits["all"][0].target.labels.tolist() == truth.tolist()
+
+
+def test_cityscapes_train_ids_are_written_as_they_were_read(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        make_pair(tmp_path, "a", pictures=f"leftImg8bit/{part}/ulm", maps=f"gtFine/{part}/ulm")
+        own = tmp_path / f"gtFine/{part}/ulm/a.png"
+        save_map(own.with_name("a_gtFine_labelTrainIds.png"), np.array([[0, 18]], np.uint8))
+    classes = load_segmentation_data(tmp_path, seed=0).classes
+    assert (classes.ids[0], classes.ids[18]) == (7, 33)
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", classes, ("png",), torch.tensor([[0, 18]], dtype=torch.uint8))
+    assert np.asarray(Image.open(tmp_path / "out" / "street.png")).tolist() == [[0, 18]]
+
+
+def test_a_background_is_known_by_its_name_wherever_it_stands(tmp_path: Path) -> None:
+    classes = Classes(names=("polyp", "Background", "knife"), ids=(1, 2, 3))
+    first = Classes(names=("background", "polyp", "knife"), ids=(2, 1, 3))
+    assert (classes.background, first.background, CLASSES.background) == (1, 0, None)
+    colours, others = palette(classes), palette(first)
+    assert [colours[k] for k in (1, 0, 2)] == others
+    assert colours[1] == (0, 0, 0)
+    labels = torch.tensor([[0, 1, 2]], dtype=torch.uint8)
+    assert {
+        polygon.label for polygon in outlines.outline(labels.numpy(), background=1).polygons
+    } == {0, 2}
+    write(tmp_path, classes, ("coco",), labels)
+    record = json.loads((tmp_path / "predictions.json").read_text())
+    assert [category["name"] for category in record["categories"]] == ["polyp", "knife"]
+    assert [row["category_id"] for row in record["annotations"]] == [1, 3]
+    drawn = np.asarray(
+        draw(Image.new("RGB", (3, 1)), SegmentationPrediction(labels=labels), classes)
+    )
+    assert drawn[80, 240].tolist() == [0, 0, 0]
+    assert drawn[80, 80].any()
 
 
 def test_more_classes_than_a_byte_can_tell_are_written(tmp_path: Path) -> None:
@@ -205,7 +279,7 @@ def test_noise_is_traced_on_a_coarser_grid(
 ) -> None:
     monkeypatch.setattr(*where, 300)
     labels = np.random.default_rng(0).integers(0, 2, (61, 47), np.uint8)
-    found = outlines.outline(labels, background=False)
+    found = outlines.outline(labels, background=None)
     assert found.step in (4, 8)
     assert (
         found.note == f"polygons of {found.step**2} pixels or more, borders to {found.step} pixels"
@@ -223,6 +297,6 @@ def test_noise_is_traced_on_a_coarser_grid(
 def test_a_map_without_a_wide_border_is_traced_exactly_however_large() -> None:
     labels = np.zeros((3000, 3000), np.uint8)
     labels[1000:2000, 1001:1999] = 1
-    around, inner = outlines.outline(labels, background=False).polygons
+    around, inner = outlines.outline(labels, background=None).polygons
     assert (around.area, inner.area) == (9_000_000 - 998_000, 998_000)
     assert inner.rings[0].tolist() == [[1999, 1000], [1999, 2000], [1001, 2000], [1001, 1000]]

@@ -337,6 +337,9 @@ def test_classes_are_weighed_by_their_shares() -> None:
     [
         ({"model": "semantic_fpm"}, "nearest: semantic_fpn"),
         ({"loss": "cross_entropy+dise"}, "unknown loss dise; nearest: dice"),
+        ({"loss": "dice+dice"}, "--loss must be a sum of different losses, got dice+dice"),
+        ({"crop_side": 32, "batch_size": 1}, "--crop_side must be above 32 where each process"),
+        ({"crop_side": 32, "accumulate": 4, "devices": 2}, "--crop_side must be above 32"),
         ({"long_side": 100}, "--long_side must be the short side of 320 or more, got 100"),
         ({"short_side": 8}, "--short_side must be 32 or more, got 8"),
         ({"crop_side": 8}, "--crop_side must be 32 or more, got 8"),
@@ -361,6 +364,12 @@ def test_numbers_out_of_range_are_refused(change: dict[str, Any], word: str) -> 
 def test_every_loss_and_a_sum_of_two_are_known() -> None:
     for loss in (*LOSSES, "cross_entropy+dice", "focal+lovasz"):
         check_options(SegmentationOptions(loss=loss))
+
+
+def test_one_image_at_a_time_may_be_small_where_a_pixel_is_no_batch_norms_batch() -> None:
+    for change in ({"crop_side": 33}, {"batch_size": 2}, {"model": "trans2seg"}):
+        small = {"crop_side": 32, "batch_size": 1, **change}
+        check_options(SegmentationOptions(**small))
 
 
 def test_scenes_are_never_mirrored() -> None:

@@ -13,6 +13,7 @@ from pyramidvit.tasks.segmentation.config import SegmentationOptions
 from pyramidvit.tasks.segmentation.loss import build_loss
 from pyramidvit.tasks.segmentation.model import Segmenter, build_segmenter
 from segmentation_golden import SegmentationGolden
+from segmenters import named
 
 BACKBONES = ("pvt_tiny", "pvt_v2_b0")
 CASES = [(backbone, precision) for backbone in BACKBONES for precision in DTYPES]
@@ -66,7 +67,7 @@ def test_maps_logits_and_loss_equal_the_reference(
     recorded = golden.arrays[f"{precision}/argmax_ori"]
     assert np.mean(files.argmax(dim=1).numpy() != recorded) < (1e-4 if precision == "f32" else 1e-9)
 
-    loss = build_loss(SegmentationOptions(mean_over="all"), (), 150)(outputs, batch)
+    loss = build_loss(SegmentationOptions(mean_over="all"), (), named(150))(outputs, batch)
     wanted = golden.records[f"loss_eval.{precision}"]["loss_seg"]
     tolerance = TOLERANCES[precision].relative
     assert loss["cross_entropy"].item() == pytest.approx(wanted, rel=tolerance)
@@ -78,7 +79,7 @@ def test_loss_gradients_and_statistics_of_training_equal_the_reference(
 ) -> None:
     golden.fill(model.train(), DTYPES[precision])
     batch = golden.batch(precision)
-    loss = build_loss(SegmentationOptions(mean_over="all"), (), 150)
+    loss = build_loss(SegmentationOptions(mean_over="all"), (), named(150))
     (term,) = loss(model(batch.images), batch).values()
     term.backward()
 

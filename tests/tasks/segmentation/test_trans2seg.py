@@ -3,12 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pyramidvit.tasks.segmentation.heads import trans2seg
 from pyramidvit.tasks.segmentation.heads.class_transformer import (
     TABLE_SIDE,
     DecoderBlock,
+    EncoderBlock,
     table_for,
 )
 from pyramidvit.tasks.segmentation.heads.trans2seg import Trans2SegHead
@@ -162,3 +164,14 @@ def test_what_goes_nowhere_is_not_learnt() -> None:
         for parameter in idle.values():
             parameter.add_(1)
         assert torch.equal(head(inputs, (96, 96)), before)
+
+
+def test_a_block_of_the_encoder_is_timm_s() -> None:
+    torch.manual_seed(0)
+    ours = EncoderBlock(32, 4, 96).double()
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    theirs = Block(32, 4, mlp_ratio=3, qkv_bias=False, norm_layer=nn.LayerNorm).double()
+    theirs.load_state_dict(ours.state_dict())
+    tokens = torch.randn(2, 9, 32, dtype=torch.float64)
+    torch.testing.assert_close(ours(tokens), theirs(tokens))

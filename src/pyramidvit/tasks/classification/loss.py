@@ -6,21 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...structures import Batch, MixedTarget
+from ...structures import Batch, Classes, MixedTarget
 from ...task import Loss
 from .balance import class_weights
 from .config import ClassificationOptions
 
 
-def build_loss(options: ClassificationOptions, labels: Sequence[int], num_classes: int) -> Loss:
+def build_loss(options: ClassificationOptions, labels: Sequence[int], classes: Classes) -> Loss:
     """`loss` with the classes' weights, where the options ask for them.
 
     Args:
         options: `class_weights` says whether.
         labels: Those of the training images.
-        num_classes: Width of the logits.
+        classes: One a logit.
     """
-    weights = class_weights(options, labels, num_classes)
+    weights = class_weights(options, labels, len(classes))
 
     def weighted(logits: Tensor, batch: Batch[MixedTarget]) -> dict[str, Tensor]:
         return loss(logits, batch, None if weights is None else weights.to(logits.device))

@@ -13,6 +13,7 @@ from .transforms import describe_input, eval_transform, mix, train_transform
 
 CLASSIFICATION = Task(
     name="classification",
+    mixes_pairs=True,
     build_model=build_model,
     describe_model=describe_model,
     rebuild=rebuild,

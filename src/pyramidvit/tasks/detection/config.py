@@ -17,6 +17,7 @@ DETECTORS = (
     "sparse_rcnn",
     "detr",
 )
+LEARN_MASKS = ("mask_rcnn", "cascade_mask_rcnn")
 
 
 @dataclass(frozen=True, kw_only=True)

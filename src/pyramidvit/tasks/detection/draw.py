@@ -40,6 +40,7 @@ def draw(
     objects: DetectionPrediction | DetectionTarget,
     classes: Classes,
     threshold: float = SHOWN,
+    count: int | None = None,
 ) -> Image.Image:
     """The picture with its objects: masks below boxes below labels, the best and smallest on top.
 
@@ -48,11 +49,13 @@ def draw(
         objects: In the frame of the picture; a target is drawn whole, its crowds dashed.
         classes: Give the names.
         threshold: Detections with a lower score are left out.
+        count: How many objects there must be room for; by default those that are drawn. Pictures
+            that stand side by side are enlarged alike with the same number.
 
     Returns:
         RGB, of the picture's size; a small one is enlarged by a whole factor.
     """
-    factor = enlargement(picture.size, len(objects.labels))
+    factor = enlargement(picture.size, count_shown(objects, threshold) if count is None else count)
     page = picture.convert("RGB")
     if factor > 1:
         visible = max(picture.size) < SMALL
@@ -68,6 +71,13 @@ def draw(
         outline(pen, item, style.line)
     write_labels(page, [label_of(item, style.font) for item in items], style)
     return page
+
+
+def count_shown(objects: DetectionPrediction | DetectionTarget, threshold: float = SHOWN) -> int:
+    """How many objects are drawn."""
+    if isinstance(objects, DetectionTarget):
+        return len(objects.labels)
+    return int((objects.scores >= threshold).sum())
 
 
 def enlargement(size: tuple[int, int], count: int) -> int:

@@ -15,7 +15,7 @@ from ...data.images import BrokenImage, read_image
 from ...files import write_atomically
 from ...structures import Classes
 from .coco import CocoScores
-from .draw import draw
+from .draw import count_shown, draw
 from .metrics import DetectionMetrics
 from .records import ImageRecord, show_found, show_truth
 from .scoring import Cut, best_cut, confusion
@@ -197,8 +197,10 @@ def pair_of(
     image: ImageRecord, f1: float, picture: Image.Image, classes: Classes, cut: Cut
 ) -> Image.Image:
     """The truth at the left and what was found at the right, under a line of text."""
-    left = draw(picture, show_truth(image), classes)
-    right = draw(picture, show_found(image), classes, cut.score)
+    truth, found = show_truth(image), show_found(image)
+    count = max(count_shown(truth), count_shown(found, cut.score))
+    left = draw(picture, truth, classes, count=count)
+    right = draw(picture, found, classes, cut.score, count)
     left.thumbnail(CELL)
     right.thumbnail(CELL)
     height = max(left.height, right.height) + CAPTION

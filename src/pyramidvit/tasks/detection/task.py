@@ -36,7 +36,7 @@ def draw_evenly(options: DetectionOptions, labels: Sequence[int]) -> None:
     """Each image is drawn once: it has objects of many classes."""
 
 
-def build_loss(options: DetectionOptions, labels: Sequence[int], num_classes: int) -> Loss:
+def build_loss(options: DetectionOptions, labels: Sequence[int], classes: Classes) -> Loss:
     return loss
 
 

@@ -75,10 +75,12 @@ class TorchvisionDetector(nn.Module):
         """Losses in training mode, detections in evaluation mode.
 
         Args:
-            images: Float [C, H, W] from 0 to 1, of any sizes.
+            images: Float [C, H, W] from 0 to 1, of any sizes; they are computed in the type of the
+                model's own weights.
             targets: In training one an image: `boxes` [n, 4] as (x0, y0, x1, y1) in its pixels,
                 `labels` int64 [n] from 1, to learn masks `masks` [n, H, W], uint8 or bool. Objects
-                with `iscrowd` [n] are passed over, other keys not read, and n may be 0.
+                with `iscrowd` [n] are passed over, other keys not read, and n may be 0. Boxes that
+                reach out of their image are clipped.
 
         Returns:
             Scalars under torchvision's names, to be added up; or for each image `boxes` [m, 4] in
@@ -87,7 +89,8 @@ class TorchvisionDetector(nn.Module):
             torchvision's detectors do not have keep our names.
 
         Raises:
-            UserError: Images or targets that are not as above; a box without an area.
+            UserError: Images or targets that are not as above; a box without an area, or wholly
+                outside its image.
         """
         if not self.training:
             return self.detect(self.prepare(images, None))
@@ -105,6 +108,7 @@ class TorchvisionDetector(nn.Module):
         if not images:
             raise UserError("there must be an image or more")
         samples = []
+        dtype = next(self.model.parameters()).dtype
         for i, image in enumerate(images):
             check_image(image, len(self.mean), i)
             old = (image.shape[1], image.shape[2])
@@ -112,7 +116,7 @@ class TorchvisionDetector(nn.Module):
             target = None
             if targets is not None:
                 target = read_target(targets[i], old, new, self.num_classes, i)
-            image = self.normalise(image, new)
+            image = self.normalise(image.to(dtype), new)
             samples.append(Sample(image=image, target=target, origin=Origin(name=str(i), size=old)))
         return collate(samples, divisor=DIVISOR)
 
@@ -188,15 +192,13 @@ def read_target(
     Raises:
         UserError: It is not as `TorchvisionDetector.forward` says.
     """
-    boxes, labels = check_objects(target, num_classes, index)
+    boxes, labels = check_objects(target, old, num_classes, index)
     crowd = target.get("iscrowd")
+    if crowd is not None:
+        check_shape("iscrowd", crowd, (len(boxes),), index)
     masks = target.get("masks")
     if masks is not None:
-        if tuple(masks.shape) != (len(boxes), *old):
-            raise UserError(
-                f"target {index}: masks must be [{len(boxes)}, {old[0]}, {old[1]}],"
-                f" got {list(masks.shape)}"
-            )
+        check_shape("masks", masks, (len(boxes), *old), index)
         rows, columns = (
             nearest_places(a, b).to(masks.device) for a, b in zip(old, new, strict=True)
         )
@@ -210,11 +212,25 @@ def read_target(
     )
 
 
-def check_objects(target: dict[str, Tensor], num_classes: int, index: int) -> tuple[Tensor, Tensor]:
-    """The boxes, float32 [n, 4], and the labels, int64 [n] from 1, of a target.
+def check_shape(name: str, value: Any, shape: tuple[int, ...], index: int) -> None:
+    """Refuses an entry of a target that is no tensor of this shape.
 
     Raises:
-        UserError: One is missing or of another shape, a box has no area, a label is out of range.
+        UserError: Saying what it is.
+    """
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"target {index}: {name} must be a tensor {list(shape)}, got {given}")
+
+
+def check_objects(
+    target: dict[str, Tensor], size: tuple[int, int], num_classes: int, index: int
+) -> tuple[Tensor, Tensor]:
+    """The boxes, float32 [n, 4] within an image of `size` (H, W), and the labels, int64 [n] from 1.
+
+    Raises:
+        UserError: One is missing, of another shape or another type, a box has no area or none in
+            the image, a label is out of range.
     """
     for name in ("boxes", "labels"):
         if not isinstance(target.get(name), Tensor):
@@ -225,18 +241,28 @@ def check_objects(target: dict[str, Tensor], num_classes: int, index: int) -> tu
             f"target {index}: boxes must be [n, 4] and labels [n], got {list(boxes.shape)} and"
             f" {list(labels.shape)}"
         )
-    boxes = boxes.float()
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise UserError(f"target {index}: labels must be whole numbers, got {labels.dtype}")
+    if boxes.dtype == torch.bool or boxes.is_complex():
+        raise UserError(f"target {index}: boxes must be numbers, got {boxes.dtype}")
+    boxes, labels = boxes.float(), labels.long()
     has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1)
     if not has_area.all():
         box = boxes[~has_area][0].tolist()
         raise UserError(f"target {index}: box {box} has no area (x0, y0, x1, y1)")
+    height, width = size
+    clipped = torch.minimum(boxes.clamp(min=0), boxes.new_tensor((width, height, width, height)))
+    is_inside = (clipped[:, 2:] > clipped[:, :2]).all(dim=1)
+    if not is_inside.all():
+        box = boxes[~is_inside][0].tolist()
+        raise UserError(f"target {index}: box {box} lies outside its image of {width}x{height}")
     wrong = labels[(labels < 1) | (labels > num_classes)]
     if len(wrong):
         raise UserError(
             f"target {index}: labels must be from 1 to {num_classes} (0 is the background),"
             f" got {wrong[0].item()}"
         )
-    return boxes, labels
+    return clipped, labels
 
 
 def draw_shares(shares: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

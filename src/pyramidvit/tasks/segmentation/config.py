@@ -148,6 +148,20 @@ def published_length(model: str) -> dict[str, Any]:
     return {"batch_size": batch, "lr": rate, "lr_batch": batch, "epochs": epochs}
 
 
+def loss_terms(options: SegmentationOptions) -> list[str]:
+    """The names of the losses that are added up.
+
+    Raises:
+        UserError: An unknown one, or one twice.
+    """
+    names = options.loss.split("+")
+    for name in names:
+        if name not in LOSSES:
+            raise UserError(f"unknown loss {name}; nearest: {nearest(name, LOSSES)}")
+    require(options, "loss", len(set(names)) == len(names), "a sum of different losses")
+    return names
+
+
 def check_options(options: SegmentationOptions) -> None:
     """Refuses numbers out of range, before any work is done.
 
@@ -159,11 +173,13 @@ def check_options(options: SegmentationOptions) -> None:
     if options.model not in SEGMENTERS:
         near = nearest(options.model, SEGMENTERS)
         raise UserError(f"unknown model {options.model}; nearest: {near}")
-    for term in options.loss.split("+"):
-        if term not in LOSSES:
-            raise UserError(f"unknown loss {term}; nearest: {nearest(term, LOSSES)}")
+    loss_terms(options)
     for name in ("short_side", "crop_side"):
         require(options, name, getattr(options, name) >= 32, "32 or more")
+    alone = options.batch_size // options.devices // options.accumulate <= 1
+    single = options.model == "semantic_fpn" and alone and options.crop_side == 32
+    more = "above 32 where each process, or part of --accumulate, has one image: batch norms need"
+    require(options, "crop_side", not single, f"{more} more than one pixel")
     side = f"the short side of {options.short_side} or more"
     require(options, "long_side", options.long_side >= options.short_side, side)
     require(options, "min_scale", options.min_scale > 0, "above 0")

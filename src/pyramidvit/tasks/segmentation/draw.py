@@ -19,7 +19,6 @@ COLOUR = 128  # of 255, how strongly a region is coloured,
 BORDER = 230  # and the pixels at its border
 AT_ONCE = 1 << 22  # pixels that are blended
 BLACK, FIRST = (0, 0, 0), (0, 159, 255)
-BACKGROUND = "background"
 
 Shown = SegmentationPrediction | SegmentationTarget
 
@@ -57,7 +56,7 @@ def overlay(picture: Image.Image, shown: Shown, classes: Classes) -> tuple[Image
     labels = shown.labels.cpu().numpy()
     counts = count_labels(shown.labels, len(classes))
     page, labels = fit(picture if picture.mode == "RGB" else picture.convert("RGB"), labels)
-    return colour_in(page, labels, palette(classes), is_background(classes)), counts
+    return colour_in(page, labels, palette(classes), classes.background), counts
 
 
 def palette(classes: Classes) -> list[Colour]:
@@ -67,14 +66,11 @@ def palette(classes: Classes) -> list[Colour]:
     """
     if len(classes.colours) == len(classes):
         return list(classes.colours)
-    first = int(is_background(classes))
-    made = made_colours()
-    return [BLACK] * first + [made[k % len(made)] for k in range(len(classes) - first)]
-
-
-def is_background(classes: Classes) -> bool:
-    """Whether the first class is what remains beside the others."""
-    return bool(classes.names) and classes.names[0].strip().lower() == BACKGROUND
+    made, background = made_colours(), classes.background
+    colours = [made[k % len(made)] for k in range(len(classes))]
+    if background is not None:
+        colours = [*colours[:background], BLACK, *colours[background:-1]]
+    return colours
 
 
 @cache
@@ -112,7 +108,7 @@ def fit(picture: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndarr
 
 
 def colour_in(
-    page: Image.Image, labels: np.ndarray, colours: list[Colour], background: bool
+    page: Image.Image, labels: np.ndarray, colours: list[Colour], background: int | None
 ) -> Image.Image:
     """The page with its regions coloured, a band of rows at a time.
 
@@ -120,11 +116,11 @@ def colour_in(
         page: RGB.
         labels: Integers [H, W], negative where nothing is known.
         colours: Of the classes.
-        background: Whether the first class stays as it is.
+        background: The class that stays as it is, if any.
     """
     table = np.asarray([*colours, BLACK], np.uint8)  # -1 is the last
     strength = np.full(len(table), COLOUR, np.uint8)
-    strength[[-1, *([0] if background else [])]] = 0
+    strength[[-1, *([] if background is None else [background])]] = 0
     line = max(1, round(max(page.size) / 1000))
     drawn = page.copy()
     rows = max(1, AT_ONCE // page.width)

@@ -1,18 +1,22 @@
 """Looking at an image several times: in windows, in several sizes, mirrored.
 
 Reference: mmseg 0.13 (`slide_inference` and `aug_test` of its encoder-decoder). Windows average
-logits, sizes and mirrored images average probabilities.
+logits, sizes and mirrored images average probabilities. Each size is made from the file: an image
+that was shrunk and enlarged again shows nothing new.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...structures import Sample, SegmentationPrediction, collate
 from ...task import Looks
 from .outputs import SegmentationOutputs
-from .postprocess import stretch
+from .postprocess import Look, likeliest_classes, stretch
+from .transforms import DIVISOR, eval_transform
 
 # The least that a segmenter can look at; scaled images are stretched up to a multiple of it, as by
 # the reference's AlignResize.
@@ -21,6 +25,9 @@ STEP = 32
 
 def look_again(model: nn.Module, looks: Looks) -> nn.Module:
     """A segmenter that averages over several looks; the model itself if there is only one.
+
+    Its sizes are made of the images that it is given. Where these were not made of the file's own
+    pixels, `predict_sizes` sees more.
 
     Raises:
         UserError: The looks make no sense.
@@ -93,6 +100,31 @@ class ManyLooks(nn.Module):
             total[:, :, rows, columns] += logits
             seen[rows, columns] += 1
         return total.div_(seen)
+
+
+def predict_sizes(
+    model: nn.Module, sample: Sample[Any], input_record: dict[str, Any], scales: Sequence[float]
+) -> SegmentationPrediction:
+    """The labels of a picture, on the CPU, by probabilities averaged over several sizes of it.
+
+    Args:
+        model: From images to `SegmentationOutputs`; used in the mode that it is in.
+        sample: With a picture of any size; its target is not looked at.
+        input_record: What the model's input must be like.
+        scales: Sizes, as shares of the record's, each above 0.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    views = []
+    with torch.inference_mode():
+        for scale in scales:
+            sides = {k: max(1, int(input_record[k] * scale)) for k in ("short_side", "long_side")}
+            batch = collate([eval_transform(input_record | sides)(sample)], divisor=DIVISOR)
+            logits = model(batch.images.to(device)).logits[0]  # [K, h, w]
+            views.append(
+                Look(logits, (batch.images.shape[2], batch.images.shape[3]), batch.sizes[0])
+            )
+        labels = likeliest_classes(views, sample.origin.size).cpu()
+    return SegmentationPrediction(labels=labels)
 
 
 def windows(images: Tensor, side: int, overlap: float) -> Iterator[tuple[slice, slice]]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UserError, nearest
+from ...errors import UserError
 from ...ops.pixel_losses import (
     lovasz_softmax_loss,
     pixel_cross_entropy,
@@ -15,30 +15,30 @@ from ...ops.pixel_losses import (
     pixel_focal_loss,
     structure_loss,
 )
-from ...structures import UNLABELLED, Batch, SegmentationTarget
+from ...structures import UNLABELLED, Batch, Classes, SegmentationTarget
 from ...task import Loss
-from .config import LOSSES, SegmentationOptions
+from .config import SegmentationOptions, loss_terms
 from .outputs import SegmentationOutputs
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (logits [B, K, H, W], labels [B, H, W]) to a scalar
 
 
-def build_loss(options: SegmentationOptions, labels: Sequence[int], num_classes: int) -> Loss:
+def build_loss(options: SegmentationOptions, labels: Sequence[int], classes: Classes) -> Loss:
     """The loss terms that the options name; their sum is minimised.
 
     Args:
         options: `loss` names terms of LOSSES, joined by "+"; `class_weights` and `mean_over` are
             those of cross entropy and focal loss, and play no part in the others.
         labels: None: an image has no single one.
-        num_classes: Width of the logits.
+        classes: One a logit. Of two, `structure` takes for the object the one that is not called
+            background, or else the second.
 
     Raises:
-        UserError: An unknown term, one that is for two classes alone, or weights of other classes.
+        UserError: An unknown term, one twice, one that is for two classes alone, or weights of
+            other classes.
     """
-    names = options.loss.split("+")
+    names, num_classes = loss_terms(options), len(classes)
     for name in names:
-        if name not in LOSSES:
-            raise UserError(f"unknown loss {name}; nearest: {nearest(name, LOSSES)}")
         if name.startswith("structure") and num_classes != 2:
             raise UserError(
                 f"loss {name} is for an object and its background, 2 classes:"
@@ -50,12 +50,17 @@ def build_loss(options: SegmentationOptions, labels: Sequence[int], num_classes:
             f"class_weights must be {num_classes} numbers, one a class, got {len(weights)}"
         )
     terms = {
-        name: find_term(name, weights, options.unbias, options.mean_over == "all") for name in names
+        name: find_term(
+            name, weights, options.unbias, options.mean_over == "all", int(classes.background != 1)
+        )
+        for name in names
     }
     return partial(loss, terms=terms)
 
 
-def find_term(name: str, class_weights: Tensor | None, unbias: float, over_all: bool) -> Term:
+def find_term(
+    name: str, class_weights: Tensor | None, unbias: float, over_all: bool, object_class: int
+) -> Term:
     """A function from logits and labels to the loss of that name.
 
     Weights w make the best logits those of p(class) * w. Where the loss is that of logits + log(w),
@@ -74,7 +79,8 @@ def find_term(name: str, class_weights: Tensor | None, unbias: float, over_all: 
 
         return weighted
     if name in ("structure", "structure_published"):
-        return partial(structure_loss, weighted_entropy=name == "structure")
+        corrected = name == "structure"
+        return partial(structure_loss, weighted_entropy=corrected, object_class=object_class)
     return {"dice": pixel_dice_loss, "lovasz": lovasz_softmax_loss}[name]
 
 

@@ -37,8 +37,8 @@ class Outlines(NamedTuple):
         return f"polygons of {self.least_area} pixels or more{step}" if self.least_area > 1 else ""
 
 
-def outline(labels: np.ndarray, *, background: bool) -> Outlines:
-    """The regions of a map [H, W]; those of class 0 are left out where it is a background."""
+def outline(labels: np.ndarray, *, background: int | None) -> Outlines:
+    """The regions of a map [H, W]; those of a background are left out."""
     step = 1
     while True:
         least = max(1, labels.size // MOST_REGIONS, step**2)
@@ -46,7 +46,8 @@ def outline(labels: np.ndarray, *, background: bool) -> Outlines:
         seen = seen if step == 1 else seen[:, centres(labels.shape[1], step)]
         min_area = -(-least // step**2)
         try:
-            found = trace_polygons(seen, min_area=min_area, left_out=(0,) if background else ())
+            left_out = () if background is None else (background,)
+            found = trace_polygons(seen, min_area=min_area, left_out=left_out)
         except TooManySides:
             step *= 2
             continue

@@ -11,7 +11,6 @@ from ...errors import UserError
 from ...files import open_atomically
 from ...ops.polygons import Polygon, without_holes
 from ...structures import Classes, Origin
-from .draw import is_background
 
 Write = Callable[[Polygon], None]
 
@@ -62,10 +61,9 @@ class CocoFile:
         whole = all(isinstance(i, int) for i in ids)
         self.path, self.partial = path, path.with_name(f".{path.name}.partial")
         self.category_ids = [i if whole else k for k, i in enumerate(ids, 0 if whole else 1)]
-        first = int(is_background(classes))
+        named = zip(self.category_ids, classes.names, strict=True)
         self.categories = [
-            {"id": i, "name": name}
-            for i, name in zip(self.category_ids[first:], classes.names[first:], strict=True)
+            {"id": i, "name": name} for k, (i, name) in enumerate(named) if k != classes.background
         ]
         self.images: list[dict[str, Any]] = []
         self.count = 0

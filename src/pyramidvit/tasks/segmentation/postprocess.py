@@ -1,5 +1,8 @@
 """From logits to a map of labels in the frame of the file."""
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +12,20 @@ from .outputs import SegmentationOutputs
 
 NUMBERS_AT_ONCE = 1 << 24  # logits at the size of the file
 Size = tuple[int, int]  # (H, W)
+
+
+class Look(NamedTuple):
+    """What is said of an image in one of its sizes.
+
+    Attributes:
+        logits: [K, h, w].
+        padded: The size that they stand for,
+        size: and that of the image, before padding.
+    """
+
+    logits: Tensor
+    padded: Size
+    size: Size
 
 
 def postprocess(
@@ -61,19 +78,55 @@ def best_classes(logits: Tensor, padded: Size, size: Size, file_size: Size) -> T
     return labels
 
 
+def likeliest_classes(views: Sequence[Look], file_size: Size) -> Tensor:
+    """As `best_classes`, of the probabilities that an image has on average over several sizes.
+
+    As in the reference, logits are stretched to the file before they become probabilities; a band
+    of rows at a time.
+    """
+    height, width = file_size
+    number = len(views[0].logits)
+    dtype = torch.uint8 if number <= 255 else torch.int16
+    labels = torch.zeros(file_size, dtype=dtype, device=views[0].logits.device)
+    rows = max(1, NUMBERS_AT_ONCE // (number * width))
+    for first in range(0, height, rows):
+        end = min(first + rows, height)
+        total = torch.zeros(())
+        for view in views:
+            shares = file_rows(view, file_size, first, end).softmax(dim=1)
+            total = total.add_(shares) if total.ndim else shares
+        labels[first:end] = total[0].argmax(dim=0)
+    return labels
+
+
+def file_rows(view: Look, file_size: Size, first: int, end: int) -> Tensor:
+    """[1, K, end - first, W]: logits of some rows of the file."""
+
+    def image_rows(a: int, b: int) -> Tensor:
+        return stretch_rows(view.logits[None], view.padded, a, b)[..., : view.size[1]]
+
+    return blend_rows(image_rows, view.size[0], file_size, first, end)
+
+
 def stretch_rows(values: Tensor, size: Size, first: int, end: int) -> Tensor:
     """[B, K, end - first, W], rows of what `stretch` makes of [B, K, h, w], but for rounding."""
     if (first, end) == (0, size[0]):
         return stretch(values, size)
-    height = values.shape[2]
+    return blend_rows(lambda a, b: values[:, :, a:b], values.shape[2], size, first, end)
+
+
+def blend_rows(
+    rows: Callable[[int, int], Tensor], height: int, size: Size, first: int, end: int
+) -> Tensor:
+    """As `stretch_rows`, of a map of that height whose rows are asked for by (first, end)."""
     places = (torch.arange(first, end, dtype=torch.float64) + 0.5) * (height / size[0]) - 0.5
     places = places.clamp(min=0)
     upper = places.long()
     lower = (upper + 1).clamp(max=height - 1)
     start = int(upper[0])
-    part = values[:, :, start : int(lower[-1]) + 1]
+    part = rows(start, int(lower[-1]) + 1)
     wide = stretch(part, (part.shape[2], size[1]))
-    shares = (places - upper).to(values)[:, None]
+    shares = (places - upper).to(part)[:, None]
     return torch.lerp(wide[:, :, upper - start], wide[:, :, lower - start], shares)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from ...errors import UserError, nearest
 from ...files import write_atomically
 from ...structures import Classes, Origin, SegmentationPrediction
-from .draw import is_background, palette
+from .draw import palette
 from .outlines import outline
 from .polygon_files import CocoFile, open_geojson
 
@@ -28,15 +28,15 @@ def open_results(
 ) -> "SegmentationResultFiles":
     """Files that predictions are added to.
 
-    "png": a map of labels for each picture, whose values are the data's own ids where these are
-    whole numbers up to 65535, and numbers of classes otherwise; 8 bits with the classes' colours,
-    or 16 bits. `classes.csv` says what the values mean.
+    "png": a map of labels for each picture, whose values are those of the data's own maps, or else
+    its ids, where they are whole numbers up to 65535, and numbers of classes otherwise; 8 bits with
+    the classes' colours, or 16 bits. `classes.csv` says what the values mean.
 
     "geojson": a feature collection for each picture, with a polygon for each region.
 
     "coco": `predictions.json`, with a polygon for each region of every picture.
 
-    A background, the first class where it is called so, has no polygons. Those of large maps leave
+    A background, the class that is called so, has no polygons. Those of large maps leave
     specks out: see `outlines`.
 
     Args:
@@ -79,7 +79,7 @@ class SegmentationResultFiles:
             write_atomically(self.folder / written["png"], content)
         if self.formats == ("png",):
             return written
-        found = outline(labels, background=is_background(self.classes))
+        found = outline(labels, background=self.classes.background)
         with contextlib.ExitStack() as files:
             writers = []
             if "geojson" in written:
@@ -118,10 +118,10 @@ class SegmentationResultFiles:
 
 
 def values_of(classes: Classes) -> np.ndarray:
-    """What a map's pixels say for each class, [K]: uint8, or uint16 where ids are above 255."""
-    ids = classes.ids
-    whole = all(isinstance(i, int) and 0 <= i <= 65535 for i in ids)
-    values = np.asarray(ids if whole else range(len(ids)), np.int64)
+    """What a map's pixels say for each class, [K]: uint8, or uint16 where one is above 255."""
+    own = classes.written
+    whole = len(own) == len(classes) and all(isinstance(v, int) and 0 <= v <= 65535 for v in own)
+    values = np.asarray(own if whole else range(len(classes)), np.int64)
     return values.astype(np.uint8 if values.max(initial=0) <= 255 else np.uint16)
 
 

@@ -8,7 +8,7 @@ from ...task import Task
 from .config import SegmentationOptions
 from .describe import describe, summarise
 from .draw import draw, draw_frame
-from .looks import look_again
+from .looks import look_again, predict_sizes
 from .loss import build_loss
 from .metrics import SegmentationMetrics
 from .network import build_model, describe_model, forward, frozen, rebuild
@@ -76,4 +76,5 @@ SEGMENTATION = Task(
     open_results=open_results,
     predict_tiled=predict_tiled,
     look_again=look_again,
+    predict_sizes=predict_sizes,
 )
