@@ -27,6 +27,7 @@ Memory is that of weights, gradients, moments and activations together; on 12 se
 measured in two seconds or given: right to a factor of {time_error}."""
 MEMORY_ERROR = "15 %"
 TIME_ERROR = "2"
+TRIES = 6  # plans that are made, at most, to find the largest batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,14 +198,31 @@ def machine_of(device: str, options: PlanOptions) -> "Machine":
 
 
 def largest_batch(setting: "Setting", room: float) -> int:
-    """The largest batch whose plan fits; memory grows in a straight line with the batch."""
+    """A batch whose plan fits, the largest or near it; 0 where one image does not fit.
+
+    Memory bends upwards with the batch: another moment becomes the worst. So a straight line is
+    laid through what fits and what does not, which meets the room at a batch that fits.
+    """
     from dataclasses import replace
 
     from ..costs.plan import plan
 
-    few, more = (plan(replace(setting, batch=count)).memory for count in (8, 16))
-    each = (more - few) / 8
-    return max(0, int((room - (few - 8 * each)) / each))
+    fits, beyond = 1, 16
+    low, high = (plan(replace(setting, batch=count)).memory for count in (fits, beyond))
+    if low > room:
+        return 0
+    for _ in range(TRIES):
+        guess = fits + int((room - low) / (high - low) * (beyond - fits))
+        if guess == fits:
+            break
+        memory = plan(replace(setting, batch=guess)).memory
+        if memory > room:
+            beyond, high = guess, memory
+        elif guess > beyond:
+            return guess  # the line met the room: no bend in between
+        else:
+            fits, low = guess, memory
+    return fits
 
 
 def print_plan(record: dict[str, Any]) -> None:

@@ -240,7 +240,8 @@ def write_results(
         ],
     }
     write_atomically(folder / "sweep.json", json.dumps(record, indent=2) + "\n")
-    panels = {f"milliseconds of {options.batch_size}": [row.wall.median * 1e3 for row in rows]}
+    heading = f"milliseconds of a batch of {options.batch_size}"
+    panels = {heading: [row.wall.median * 1e3 for row in rows]}
     if all(row.memory is not None for row in rows):
         panels["peak memory (MB)"] = [(row.memory or 0) / 1e6 for row in rows]
     scores = [row.score for row in rows if row.score is not None]

@@ -105,8 +105,7 @@ def draw_sweep(
         axes.grid(alpha=0.3)
     for axes, (heading, figures) in zip(row, panels.items(), strict=True):
         axes.plot(sides, figures, marker=".")
-        axes.set(xlabel="side of the image (pixels)", title=heading)
-        axes.set_ylim(bottom=0)
+        axes.set(xlabel="side of the image (pixels)", title=heading, ylim=(0, 1.1 * max(figures)))
         axes.grid(alpha=0.3)
     save_figure(figure, path)
 
