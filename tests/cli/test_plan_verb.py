@@ -1,13 +1,14 @@
 """`pvt plan` as it is typed."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from pyramidvit.cli import main
 from pyramidvit.cli.plan import largest_batch
-from pyramidvit.costs.plan import Setting
+from pyramidvit.costs.plan import Plan, Setting
 
 SPEED = ("--tflops", "0.1,0.2", "--bandwidth", "20")
 
@@ -28,6 +29,26 @@ def test_every_setting_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert learns["seconds"] > 2 * looks["seconds"] > 0
     assert learns["memory_bytes"] > looks["memory_bytes"]
     assert record["gmacs_per_second"] == {"float32": 50, "bf16": 100}
+
+
+@pytest.mark.parametrize("words", [[], ["--memory", "1"]])
+def test_the_table_has_a_line_a_setting(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Plan(parameters=7, macs=2 * 10**9, attention=10**9, fixed=1, memory=1, operations=[])
+    monkeypatch.setattr(
+        "pyramidvit.costs.plan.plan",
+        lambda setting: replace(planned, memory=10**7 * setting.batch),
+    )
+    monkeypatch.setattr("pyramidvit.costs.machine.estimate", lambda operations, machine: 0.25)
+    assert (
+        main(["plan", "pvt_v2_b0", "--precision", "float32", "--device", "cpu", *words, *SPEED])
+        == 0
+    )
+    heading, *lines = capsys.readouterr().out.splitlines()
+    expected = ["pvt_v2_b0", "training", "float32", "blocks", "2.0", "50%", "10", "MB", "0.25", "4"]
+    assert lines[2].split() == expected + ["100"] * bool(words)
+    assert ("largest batch" in heading) is bool(words)
 
 
 def bent(setting: Setting) -> SimpleNamespace:

@@ -247,7 +247,7 @@ def print_plan(record: dict[str, Any]) -> None:
             f"{row['memory_bytes'] / 1e6:.0f} MB",
             f"{row['seconds']:.3g}",
             f"{row['batch_size'] / row['seconds']:.3g}",
-            *[str(row["largest_batch"])] * fits,
+            *[str(row.get("largest_batch"))] * fits,
         )
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, 110)  # ten columns: better broken later
