@@ -52,9 +52,10 @@ ALLOWED = {  # a room may import itself, and these
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "export": {"errors", "files"},
     "inference": {"nn", "backbones", "errors", ""},
+    "costs": {"errors", "backbones", "models", "weights", "export", "inference"},
     "cli": {
         *ENGINE_ROOMS,
-        *("nn", "backbones", "models", "tasks", "engine", "export", "inference", ""),
+        *("nn", "backbones", "models", "tasks", "engine", "export", "inference", "costs", ""),
     },
     "__main__": {"cli"},
     "": {"backbones", "inference", "models", "timm_models", "weights", "tasks"},

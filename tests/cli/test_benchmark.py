@@ -9,7 +9,8 @@ from PIL import Image
 
 from command import Command
 from pyramidvit.cli import main
-from pyramidvit.cli.benchmark_detectors import choose_heads, peak_memory
+from pyramidvit.cli.benchmark_detectors import choose_heads
+from pyramidvit.costs.clock import peak_memory
 from pyramidvit.tasks.detection.table import DETECTORS
 
 

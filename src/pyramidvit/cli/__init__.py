@@ -39,7 +39,16 @@ VERBS = {
     "verify": Verb("compare with published logits", "pvt verify pvt_v2_b2.pth"),
     "data": Verb("check data and draw samples", "pvt data check photos/"),
     "benchmark": Verb(
-        "measure models side by side", "pvt benchmark detectors --backbone pvt_v2_b0 --size 640"
+        "measure side by side: models, detectors",
+        "pvt benchmark pvt_v2_b0 pvt_v2_b2 --threads 1 --rounds 9",
+    ),
+    "plan": Verb(
+        "tell memory, operations, time beforehand",
+        "pvt plan pvt_v2_b2 --size 512 --batch-size 8 --memory 16",
+    ),
+    "sweep": Verb(
+        "run a checkpoint over input sizes",
+        "pvt sweep best.safetensors --data photos/ --sizes 128,160,224",
     ),
     "models": Verb("list the models", "pvt models 'pvt_v2*' --json"),
     "demo": Verb("train, evaluate and predict on real digits", "pvt demo"),

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ..costs.clock import peak_memory, spread, waiter
 from ..engine.device import build_fabric
 from ..engine.folders import check_output, make_folder, write_environment
 from ..engine.report import Reporter
@@ -67,11 +67,11 @@ def benchmark(options: BenchmarkOptions) -> Path:
         UserError: An unknown detector, backbone or device, or a folder that is not empty.
     """
     heads = choose_heads(options.models)
-    read_size(options.size)
+    size_of(options)
     check_output(options.output)
     with torch.device("meta"):
         build_detector(heads[0], options.backbone, options.num_classes)  # if there is no such
-    fabric = build_fabric(options.device, 1, options.precision)
+    fabric = build_fabric(options.device, 1, options.precision or "float32")
     reporter = Reporter()
     folder = make_folder(options.output, "benchmarks", f"detectors-{options.backbone}")
     memory = measure_memory(heads, options, reporter)  # first: this process is still small
@@ -79,6 +79,8 @@ def benchmark(options: BenchmarkOptions) -> Path:
     write_environment(folder, str(fabric.device))
     record = {
         **asdict(options),
+        "size": "{}x{}".format(*size_of(options)),
+        "precision": options.precision or "float32",
         "device": str(fabric.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -87,11 +89,16 @@ def benchmark(options: BenchmarkOptions) -> Path:
     write_atomically(folder / "benchmark.json", (json.dumps(record, indent=2) + "\n").encode())
     from ..engine.plots import draw_bars  # the processes that measure memory need no charts
 
-    title = f"{options.backbone}, {options.size} pixels, batch {options.batch_size}"
+    height, width = size_of(options)
+    title = f"{options.backbone}, {height}x{width} pixels, batch {options.batch_size}"
     draw_bars(*chart(rows), title, folder / "benchmark.png")
     print_table(rows, reporter)
     reporter.say("see", f"{folder}: benchmark.json benchmark.png")
     return folder
+
+
+def size_of(options: BenchmarkOptions) -> tuple[int, int]:
+    return read_size(options.size or "640")
 
 
 def choose_heads(wanted: str) -> list[str]:
@@ -123,7 +130,7 @@ def measure_memory(
 
 def peak_of(head: str, options: BenchmarkOptions) -> float | None:
     """Megabytes that building and running a detector takes, in a process that did nothing else."""
-    fabric = build_fabric(options.device, 1, options.precision)
+    fabric = build_fabric(options.device, 1, options.precision or "float32")
     before = peak_memory()
     model = build(fabric, head, options)
     ask(fabric, model, make_batch(fabric, options))
@@ -131,20 +138,6 @@ def peak_of(head: str, options: BenchmarkOptions) -> float | None:
         return torch.cuda.max_memory_allocated() / MEGABYTE
     after = peak_memory()
     return None if before is None or after is None else (after - before) / MEGABYTE
-
-
-def peak_memory() -> float | None:
-    """Bytes that this process held in memory at most; None where the system does not tell."""
-    status = Path("/proc/self/status")  # Linux; getrusage counts the parent process in there
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS: bytes
 
 
 def measure_all(
@@ -186,23 +179,23 @@ def summarise(
     found: int,
 ) -> Row:
     operations = count_operations(model, size)
-    spread = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    median, lower, upper = spread(times)
     return Row(
         head=head,
         parameters=sum(p.numel() for p in model.parameters()),
         gflops=round(operations.published / 1e9, 2),
         macs=operations.macs,
         seconds=tuple(round(value, 5) for value in times),
-        median=round(spread[1], 5),
-        lower=round(spread[0], 5),
-        upper=round(spread[2], 5),
+        median=round(median, 5),
+        lower=round(lower, 5),
+        upper=round(upper, 5),
         memory_mb=None if memory is None else round(memory, 1),
         found=found,
     )
 
 
 def make_batch(fabric: Fabric, options: BenchmarkOptions) -> Batch[Any]:
-    size = read_size(options.size)
+    size = size_of(options)
     images = torch.randn(options.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     samples: list[Sample[Any]] = [
         Sample(image=image, target=None, origin=Origin(name=str(i), size=size))
@@ -238,19 +231,12 @@ def look(fabric: Fabric, model: nn.Module, batch: Batch[Any]) -> RegionDetection
 
 def ask(fabric: Fabric, model: nn.Module, batch: Batch[Any]) -> tuple[float, int]:
     """How many seconds a batch takes, from images to detections, and how many there are."""
-    wait(fabric)
+    wait = waiter(fabric.device.type)
+    wait()
     start = time.perf_counter()
     found = look(fabric, model, batch)
-    wait(fabric)
+    wait()
     return time.perf_counter() - start, len(found.detections.scores)
-
-
-def wait(fabric: Fabric) -> None:
-    """Until the device has done what it was told."""
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize()
-    elif fabric.device.type == "mps":
-        torch.mps.synchronize()
 
 
 def print_table(rows: Sequence[Row], reporter: Reporter) -> None:

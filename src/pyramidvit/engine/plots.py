@@ -57,7 +57,7 @@ def draw_bars(
     path: Path,
 ) -> None:
     """A panel of bars for each figure, one bar a name: (value, from, to), with a line between the
-    last two where they differ."""
+    last two where they differ. Not a number: no bar."""
     figure = Figure(
         figsize=(3.6 * len(panels) + 1.6, 0.42 * len(names) + 1.3), layout="constrained"
     )
@@ -69,12 +69,44 @@ def draw_bars(
         axes.barh(places, values[:, 0], color=GREEN, alpha=0.75, height=0.65)
         axes.hlines(places, values[:, 1], values[:, 2], color="black", linewidth=2)
         for place, (value, _, end) in enumerate(values):
-            axes.annotate(f" {value:.4g}", (max(value, end), place), va="center", fontsize=8)
+            if not np.isnan(value):
+                axes.annotate(f" {value:.4g}", (max(value, end), place), va="center", fontsize=8)
         axes.set(title=heading, yticks=places, yticklabels=names)
         axes.margins(x=0.25)
         axes.set_xlim(left=0)
         axes.grid(axis="x", alpha=0.3)
     row[0].invert_yaxis()
+    save_figure(figure, path)
+
+
+def draw_sweep(
+    sides: Sequence[int],
+    panels: Mapping[str, Sequence[float]],
+    scores: tuple[str, Sequence[float]] | None,
+    knee: int | None,
+    path: Path,
+) -> None:
+    """A panel of each figure over the sides of images; and before them, where there are scores (a
+    name and numbers), the scores over the first figure, with the knee (an index) marked."""
+    count = len(panels) + (scores is not None)
+    figure = Figure(figsize=(4.6 * count, 3.8), layout="constrained")
+    row = list(figure.subplots(1, count, squeeze=False)[0])
+    if scores is not None:
+        (heading, first), (name, values) = next(iter(panels.items())), scores
+        axes = row.pop(0)
+        axes.plot(first, values, marker=".", color=GREEN)
+        for x, y, side in zip(first, values, sides, strict=True):
+            axes.annotate(str(side), (x, y), xytext=(3, 5), textcoords="offset points", fontsize=8)
+        if knee is not None:
+            axes.plot(first[knee], values[knee], "o", color=RED, label=f"knee: {sides[knee]}")
+            axes.legend(loc="lower right")
+        axes.set(xlabel=heading, title=name)
+        axes.margins(0.12)
+        axes.grid(alpha=0.3)
+    for axes, (heading, figures) in zip(row, panels.items(), strict=True):
+        axes.plot(sides, figures, marker=".")
+        axes.set(xlabel="side of the image (pixels)", title=heading, ylim=(0, 1.1 * max(figures)))
+        axes.grid(alpha=0.3)
     save_figure(figure, path)
 
 

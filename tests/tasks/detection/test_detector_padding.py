@@ -106,9 +106,9 @@ def check_alone_and_beside(
 ) -> None:
     """Holds features and detections of images in a batch to those of each image alone.
 
-    Within 1e-5: features of the largest one of their map, scores as they are, boxes of a
-    pixel in float64; in float32 within 3e-5 of the image's longer side. The boxes' rounding moves masks, so that these
-    are within a thousandth.
+    Within 1e-5: features of the largest one of their map, scores as they are, boxes of a pixel in
+    float64; in float32 boxes are within 3e-5 of the image's longer side. The boxes' rounding moves
+    masks, so that these are within a thousandth.
     """
     torch.manual_seed(1)
     samples: list[Sample[DetectionTarget]] = [

@@ -1,0 +1,93 @@
+"""Plans against what follows from a model, and against what a run really keeps."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyramidvit import create_model
+from pyramidvit.costs.machine import Machine, estimate
+from pyramidvit.costs.plan import RECOMPUTATIONS, RUNTIME, Plan, Setting, loss_of, plan
+
+TRAINING = Setting(model="pvt_v2_b0", size=(64, 64), batch=4, use="training")
+
+
+@cache
+def plan_once(setting: Setting) -> Plan:
+    return plan(setting)
+
+
+def activations(setting: Setting) -> float:
+    """Bytes of gradients and activations, as tensors ask for them."""
+    planned = plan_once(setting)
+    beyond = planned.memory - RUNTIME[setting.precision] - planned.fixed
+    return beyond / RECOMPUTATIONS[setting.recompute].heap
+
+
+def kept_bytes(setting: Setting) -> int:
+    """What autograd keeps of a real forward pass beside parameters, each storage once."""
+    torch.manual_seed(0)
+    model: Any = create_model(setting.model).train()
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss_of(model(torch.randn(setting.batch, 3, *setting.size)))
+    return sum(kept.values())
+
+
+def test_weights_and_moments_are_counted_once_each() -> None:
+    numbers = sum(p.numel() for p in create_model("pvt_v2_b0").parameters())
+    assert plan_once(TRAINING).fixed == 3 * 4 * numbers
+    inference = plan_once(replace(TRAINING, use="inference"))
+    assert inference.fixed == 4 * numbers
+    assert inference.parameters == numbers
+    assert inference.attention < inference.macs
+
+
+def test_training_holds_at_least_what_autograd_keeps() -> None:
+    planned = plan_once(TRAINING)
+    activations = (planned.memory - RUNTIME["float32"] - planned.fixed) / RECOMPUTATIONS[
+        "none"
+    ].heap
+    kept = kept_bytes(TRAINING)
+    # At the worst moment some gradients are there, and not everything that was kept.
+    assert kept < activations < kept + planned.fixed / 3 + 0.2 * kept
+
+
+def test_recomputation_and_bf16_take_less_and_a_larger_batch_more() -> None:
+    plain, large = activations(TRAINING), activations(replace(TRAINING, batch=32))
+    assert 4 * plain < large < 8 * plain
+    assert activations(replace(TRAINING, batch=32, recompute="blocks")) < 0.6 * large
+    assert activations(replace(TRAINING, batch=32, precision="bf16")) < 0.8 * large
+
+
+def test_seconds_follow_the_slower_of_arithmetic_and_bytes() -> None:
+    planned = plan_once(replace(TRAINING, use="inference"))
+    slow = Machine(device="cpu", macs={"float32": 1e9, "bf16": 1e9}, bandwidth=1e15)
+    computed = estimate(planned.operations, slow)
+    assert computed > planned.macs * TRAINING.batch / 1e9
+    narrow = Machine(device="cpu", macs={"float32": 1e15, "bf16": 1e15}, bandwidth=1e9)
+    moved = estimate(planned.operations, narrow)
+    assert moved > 4 * planned.parameters / 1e9
+    both = replace(slow, bandwidth=1e9)
+    assert max(computed, moved) < estimate(planned.operations, both) < computed + moved
+
+
+def test_training_computes_about_three_times_as_much() -> None:
+    looks = plan_once(replace(TRAINING, use="inference")).operations
+    learns = plan_once(TRAINING).operations
+    again = plan_once(replace(TRAINING, recompute="blocks")).operations
+    once = sum(operation.macs for operation in looks)
+    assert once == pytest.approx(plan_once(TRAINING).macs * TRAINING.batch, rel=0.01)
+    assert sum(operation.macs for operation in learns) == pytest.approx(3 * once, rel=0.1)
+    assert sum(operation.macs for operation in again) == pytest.approx(4 * once, rel=0.1)
