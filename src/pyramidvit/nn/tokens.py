@@ -13,8 +13,12 @@ Grid = tuple[int, int]  # (H, W) of the tokens, row by row
 
 
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """Views tokens [B, H*W, C] as a channels-last map [B, C, H, W]."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
+    """Views tokens [B, H*W, C] as a channels-last map [B, C, H, W].
+
+    The sides are told apart before they are moved: then a batch of one image has the stride by
+    which torch knows the layout. With another one it copies the map to the other layout and back.
+    """
+    return tokens.reshape(tokens.shape[0], *grid, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def to_tokens(x: Tensor) -> Tensor:
