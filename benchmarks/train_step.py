@@ -82,7 +82,9 @@ def prepare(side: str, given: argparse.Namespace) -> Side:
 
     kept = kept_bytes(model, loss)
     loss().backward()
-    ours = {timm_key(name): name for name, _ in pyramidvit.create_model(given.model).named_parameters()}
+    ours = {
+        timm_key(name): name for name, _ in pyramidvit.create_model(given.model).named_parameters()
+    }
     gradients = {
         ours.get(name, name): p.grad.clone()
         for name, p in model.named_parameters()

@@ -49,6 +49,4 @@ class Block(nn.Module):
 def keeps_for_backward(x: Tensor) -> bool:
     """Whether autograd keeps what is computed from `x`. Graphs that are traced or compiled are told
     so by what made them; the symbols that they are traced with are no tensors."""
-    return (
-        isinstance(x, Tensor) and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    )
+    return isinstance(x, Tensor) and torch.is_grad_enabled() and not torch.compiler.is_compiling()

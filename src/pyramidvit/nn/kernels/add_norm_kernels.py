@@ -17,10 +17,10 @@ TILES = 8  # of a program that sums the gradients for weight and bias
 @triton.jit
 def forward_kernel(
     x, branch, weight, bias, total, out, means, scales, tokens, dim, eps,
-    TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
+    n_tile: tl.constexpr, c_tile: tl.constexpr,
 ):  # fmt: skip
-    rows = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    cs = tl.arange(0, CHANNELS)
+    rows = tl.program_id(0).to(tl.int64) * n_tile + tl.arange(0, n_tile)
+    cs = tl.arange(0, c_tile)
     mask = (rows < tokens)[:, None] & (cs < dim)[None, :]
     places = rows[:, None] * dim + cs[None, :]
     value = tl.load(x + places, mask=mask, other=0.0).to(tl.float32)
@@ -42,16 +42,16 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     grad_total, grad_out, total, means, scales, weight, grad, sums, tokens, dim,
-    TILES: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
+    tiles: tl.constexpr, n_tile: tl.constexpr, c_tile: tl.constexpr,
 ):  # fmt: skip
     """The gradient of both summands; each program's own sums for weight (0) and bias (1)."""
-    cs = tl.arange(0, CHANNELS)
+    cs = tl.arange(0, c_tile)
     factor = tl.load(weight + cs, mask=cs < dim, other=0.0).to(tl.float32)
-    for_weight = tl.zeros((CHANNELS,), tl.float32)
-    for_bias = tl.zeros((CHANNELS,), tl.float32)
-    first = tl.program_id(0).to(tl.int64) * TILES * TOKENS
-    for tile in range(TILES):
-        rows = first + tile * TOKENS + tl.arange(0, TOKENS)
+    for_weight = tl.zeros((c_tile,), tl.float32)
+    for_bias = tl.zeros((c_tile,), tl.float32)
+    first = tl.program_id(0).to(tl.int64) * tiles * n_tile
+    for tile in range(tiles):
+        rows = first + tile * n_tile + tl.arange(0, n_tile)
         mask = (rows < tokens)[:, None] & (cs < dim)[None, :]
         places = rows[:, None] * dim + cs[None, :]
         mean = tl.load(means + rows, mask=rows < tokens, other=0.0)
@@ -84,7 +84,7 @@ def forward(
     scales = torch.empty_like(means)  # [B, N]
     tokens, size = means.numel(), tile(dim)
     with on_device_of(x):
-        forward_kernel[(triton.cdiv(tokens, size["TOKENS"]),)](
+        forward_kernel[(triton.cdiv(tokens, size["n_tile"]),)](
             x, branch, weight, bias, total, out, means, scales, tokens, dim, eps, **size
         )
     return total, out, means, scales
@@ -102,13 +102,13 @@ def backward(
     grad_total, grad_out = grad_total.contiguous(), grad_out.contiguous()
     dim, tokens = total.shape[-1], means.numel()
     size = tile(dim)
-    programs = triton.cdiv(tokens, TILES * size["TOKENS"])
+    programs = triton.cdiv(tokens, TILES * size["n_tile"])
     grad = torch.empty_like(total)  # [B, N, C]
     sums = torch.empty(programs, 2, dim, dtype=torch.float32, device=total.device)
     with on_device_of(total):
         backward_kernel[(programs,)](
             grad_total, grad_out, total, means, scales, weight, grad, sums, tokens, dim,
-            TILES=TILES, **size,
+            tiles=TILES, **size,
         )  # fmt: skip
     for_weight, for_bias = sums.sum(0).to(weight.dtype).unbind()
     return grad, for_weight.clone(), for_bias.clone()
@@ -117,4 +117,4 @@ def backward(
 def tile(dim: int) -> dict[str, int]:
     """How many tokens a tile has, and how many channels."""
     channels = triton.next_power_of_2(dim)
-    return {"TOKENS": max(1, VALUES // channels), "CHANNELS": channels}
+    return {"n_tile": max(1, VALUES // channels), "c_tile": channels}

@@ -18,13 +18,13 @@ ROWS = 8  # of a program that sums the weights' gradients
 
 @triton.jit
 def convolve(
-    source, weight, image, y, xs, cs, height, width, dim, FLIP: tl.constexpr
+    source, weight, image, y, xs, cs, height, width, dim, flipped: tl.constexpr
 ):  # [columns, channels]
     """The convolution without bias at columns `xs` of row `y`, zeros around the map."""
     total = tl.zeros((xs.shape[0], cs.shape[0]), tl.float32)
     for tap in tl.static_range(9):
         values = shifted(source, tap, image, y, xs, cs, height, width, dim)
-        place = 8 - tap if FLIP else tap
+        place = 8 - tap if flipped else tap
         factor = tl.load(weight + place * dim + cs, mask=cs < dim, other=0.0).to(tl.float32)
         total += values * factor[None, :]
     return total
@@ -43,13 +43,13 @@ def shifted(source, tap: tl.constexpr, image, y, xs, cs, height, width, dim):
 
 @triton.jit
 def forward_kernel(
-    source, weight, bias, out, height, width, dim, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr
+    source, weight, bias, out, height, width, dim, x_tile: tl.constexpr, c_tile: tl.constexpr
 ):
     """One program a row, its tile of columns and its tile of channels."""
     line = tl.program_id(0).to(tl.int64)
     image, y = line // height, line % height
-    xs = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    cs = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    xs = tl.program_id(1) * x_tile + tl.arange(0, x_tile)
+    cs = tl.program_id(2) * c_tile + tl.arange(0, c_tile)
     total = convolve(source, weight, image, y, xs, cs, height, width, dim, False)
     total += tl.load(bias + cs, mask=cs < dim, other=0.0).to(tl.float32)[None, :]
     result = total * 0.5 * (1 + tl.math.erf(total * 0.7071067811865476))
@@ -61,22 +61,22 @@ def forward_kernel(
 @triton.jit
 def inner_gradient_kernel(
     grad, source, weight, bias, inner, sums, lines, height, width, dim,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
+    lines_each: tl.constexpr, x_tile: tl.constexpr, c_tile: tl.constexpr,
 ):  # fmt: skip
     """The gradient before the GELU, and of a few rows the sums for weights (0 to 8) and bias (9).
 
     Each program writes sums of its own, which are then added in a fixed order: no atomic addition,
     whose order would be another one each time.
     """
-    cs = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    cs = tl.program_id(1) * c_tile + tl.arange(0, c_tile)
     shift = tl.load(bias + cs, mask=cs < dim, other=0.0).to(tl.float32)
     kinds = tl.arange(0, 16)  # 10 of them are meant: a tile's sides are powers of 2
-    own = tl.zeros((16, CHANNELS), tl.float32)
-    first = tl.program_id(0).to(tl.int64) * ROWS
-    for line in range(first, min(first + ROWS, lines)):
+    own = tl.zeros((16, c_tile), tl.float32)
+    first = tl.program_id(0).to(tl.int64) * lines_each
+    for line in range(first, min(first + lines_each, lines)):
         image, y = line // height, line % height
-        for start in range(0, width, COLUMNS):
-            xs = start + tl.arange(0, COLUMNS)
+        for start in range(0, width, x_tile):
+            xs = start + tl.arange(0, x_tile)
             total = convolve(source, weight, image, y, xs, cs, height, width, dim, False)
             total += shift[None, :]
             share = 0.5 * (1 + tl.math.erf(total * 0.7071067811865476))
@@ -95,13 +95,13 @@ def inner_gradient_kernel(
 
 @triton.jit
 def input_gradient_kernel(
-    inner, weight, out, height, width, dim, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr
+    inner, weight, out, height, width, dim, x_tile: tl.constexpr, c_tile: tl.constexpr
 ):
     """The convolution's gradient for its input: a convolution with the weights turned round."""
     line = tl.program_id(0).to(tl.int64)
     image, y = line // height, line % height
-    xs = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    cs = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    xs = tl.program_id(1) * x_tile + tl.arange(0, x_tile)
+    cs = tl.program_id(2) * c_tile + tl.arange(0, c_tile)
     total = convolve(inner, weight, image, y, xs, cs, height, width, dim, True)
     places = (line * width + xs)[:, None] * dim + cs[None, :]
     mask = (xs < width)[:, None] & (cs < dim)[None, :]
@@ -117,7 +117,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: int) ->
     grid = (batch * height, triton.cdiv(width, columns), triton.cdiv(dim, CHANNELS))
     with on_device_of(x):
         forward_kernel[grid](
-            x, taps, bias, out, height, width, dim, COLUMNS=columns, CHANNELS=CHANNELS
+            x, taps, bias, out, height, width, dim, x_tile=columns, c_tile=CHANNELS
         )
     return out
 
@@ -132,10 +132,10 @@ def backward(
     lines, columns, tiles = batch * height, columns_of(width), triton.cdiv(dim, CHANNELS)
     programs = triton.cdiv(lines, ROWS)
     sums = torch.empty(programs, 10, dim, dtype=torch.float32, device=x.device)
-    size = {"COLUMNS": columns, "CHANNELS": CHANNELS}
+    size = {"x_tile": columns, "c_tile": CHANNELS}
     with on_device_of(x):
         inner_gradient_kernel[(programs, tiles)](
-            grad, x, taps, bias, inner, sums, lines, height, width, dim, ROWS=ROWS, **size
+            grad, x, taps, bias, inner, sums, lines, height, width, dim, lines_each=ROWS, **size
         )
         input_gradient_kernel[(lines, triton.cdiv(width, columns), tiles)](
             inner, taps, out, height, width, dim, **size

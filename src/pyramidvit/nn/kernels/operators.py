@@ -1,8 +1,9 @@
 """Fused operators: Triton's kernels on a GPU, torch's own operators in one call elsewhere.
 
 `fast` is the one door: the modules ask it whether to come here. On a CPU they never do, since
-torch's separate operators are as good there. The environment variable PYRAMIDVIT_KERNELS=0 turns the
-kernels off; TRITON_INTERPRET=1 runs them in Triton's interpreter on a CPU, slowly, as a test does.
+torch's separate operators are as good there. The environment variable PYRAMIDVIT_KERNELS=0 turns
+the kernels off; TRITON_INTERPRET=1 runs them in Triton's interpreter on a CPU, slowly, as a test
+does.
 
 They are operators of `torch.library`, with shapes that can be told without running them and with
 gradients, so `torch.compile` keeps them whole. A graph that is exported takes torch's own operators
@@ -178,7 +179,11 @@ def _(
     scales: Tensor,
     weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return total.new_empty(total.shape), weight.new_empty(weight.shape), weight.new_empty(weight.shape)
+    return (
+        total.new_empty(total.shape),
+        weight.new_empty(weight.shape),
+        weight.new_empty(weight.shape),
+    )
 
 
 def keep_sum(ctx: object, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
