@@ -10,7 +10,7 @@ from pyramidvit.nn.kernels import operators
 from pyramidvit.nn.tokens import to_map, to_tokens
 
 # B, H, W, C: odd sizes, one row, one column, one cell, more than one tile of columns and channels
-SIZES = [(2, 5, 7, 24), (1, 1, 9, 40), (2, 6, 1, 8), (1, 1, 1, 16), (1, 2, 19, 70)]
+SIZES = [(2, 3, 5, 24), (1, 1, 6, 8), (2, 3, 1, 8), (1, 1, 1, 16), (1, 2, 18, 70)]
 # Of one rounding, as a share of the length. The interpreter cuts bfloat16 off, a GPU rounds.
 FINEST = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
 
@@ -54,7 +54,7 @@ def test_convolution_and_gelu_are_torchs(size: tuple[int, ...], dtype: torch.dty
 
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16),
                                     (torch.bfloat16, torch.bfloat16)], ids=str)  # fmt: skip
-@pytest.mark.parametrize("size", [(2, 35, 24), (1, 1, 160), (3, 50, 512)], ids=str)
+@pytest.mark.parametrize("size", [(2, 35, 24), (1, 1, 160), (1, 5, 512)], ids=str)
 def test_sum_and_norm_are_torchs(
     size: tuple[int, ...], dtypes: tuple[torch.dtype, torch.dtype]
 ) -> None:
@@ -84,7 +84,7 @@ def test_sum_and_norm_are_torchs(
 def test_a_model_learns_the_same_with_kernels_and_without(
     autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = rule.build("pvt_v2_b2_li", features_only=True, out_indices=(0, 1)).train()
+    model = rule.build("pvt_v2_b0", features_only=True, out_indices=(0,)).train()
     images = rule.images(1, 32, 32)
     found = []
     for wanted in (True, False):

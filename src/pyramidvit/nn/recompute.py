@@ -1,4 +1,4 @@
-"""The second half of a block, norm and feed-forward network, that keeps its input alone.
+"""The second half of a block, norm and feed-forward network, that keeps little but its input.
 
 Its hidden tensors, 4 or 8 times as wide as the tokens and three of them, are most of what a model
 keeps for the backward pass. Here the backward pass computes them again, a few images at a time, so
@@ -23,6 +23,9 @@ from .kernels.operators import conv_gelu, conv_gelu_backward, convolve, fast
 from .tokens import Grid, to_map, to_tokens
 
 PIECE = {"cpu": 8 << 20, "cuda": 256 << 20}  # bytes of a hidden tensor at a time: a CPU's cache
+# A value of the first layer's output costs 2 * C operations and a few bytes. From this width C on
+# it is kept: the late stages have few tokens, and keeping all of theirs is little.
+WIDE = 160
 
 
 class Half(NamedTuple):
@@ -51,7 +54,7 @@ class Weights(NamedTuple):
 def second_half(
     norm: nn.LayerNorm, mlp: nn.Module, x: Tensor, grid: Grid, bounds: Bounds | None
 ) -> Tensor:
-    """mlp(norm(x)) of tokens [B, N, C], which keeps x alone for the backward pass.
+    """mlp(norm(x)) of tokens [B, N, C], which keeps x for the backward pass, and little else.
 
     Layers that somebody put in the place of ours, or listens to, are run as they are, and again in
     the backward pass.
@@ -92,85 +95,99 @@ class SecondHalf(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, half: Half, *given: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *given)
-        ctx.half = half
+        kept, parts = [], []
         with torch.autocast(x.device.type, enabled=False):
             weights = Weights(*(w.to(half.dtype) for w in given))
-            parts = []
             for piece in pieces(x, weights, half):
                 hidden = widen(normalise(x[piece], given, half)[0], weights, half, piece)
                 activated = activate(hidden, weights, half)  # [b, N, E]
                 parts.append(linear(activated, weights.fc2_weight, weights.fc2_bias))
+                if x.shape[2] >= WIDE:
+                    kept.append(hidden)
+        ctx.save_for_backward(x, *given, *kept)
+        ctx.half, ctx.count = half, len(given)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *given = ctx.saved_tensors
-        half: Half = ctx.half
+        x, *saved = ctx.saved_tensors
+        given, kept, half = saved[: ctx.count], saved[ctx.count :], ctx.half
         sums = [torch.zeros_like(w, dtype=torch.float32) for w in given]
         parts = []
         with torch.autocast(x.device.type, enabled=False):
             weights = Weights(*(w.to(half.dtype) for w in given))
-            for piece in pieces(x, weights, half):
-                found, for_weights = gradients(
-                    x[piece], grad[piece].to(half.dtype), given, weights, half, piece
+            for i, piece in enumerate(pieces(x, weights, half)):
+                tokens, *statistics = normalise(x[piece], given, half)
+                hidden = kept[i] if kept else widen(tokens, weights, half, piece)
+                back, for_weights = through_network(
+                    grad[piece].to(half.dtype), tokens, hidden, weights, half, piece
                 )
+                found, for_norm = through_norm(back, x[piece], statistics, given)
                 parts.append(found)
-                for total, term in zip(sums, for_weights, strict=True):
+                for total, term in zip(sums, [*for_norm, *for_weights], strict=True):
                     total += term
         whole = torch.cat(parts) if len(parts) > 1 else parts[0]
         return (whole, None, *(total.to(w.dtype) for total, w in zip(sums, given, strict=True)))
 
 
-def gradients(
-    x: Tensor, grad: Tensor, given: Sequence[Tensor], weights: Weights, half: Half, piece: slice
+def through_network(
+    grad: Tensor, tokens: Tensor, hidden: Tensor, weights: Weights, half: Half, piece: slice
 ) -> tuple[Tensor, list[Tensor]]:
-    """The gradient for a piece of the tokens, and its terms of those for the parameters."""
-    tokens, means, scales = normalise(x, given, half)  # [b, N, C]
-    hidden = widen(tokens, weights, half, piece)  # [b, N, E]
-    rows = grad.flatten(0, 1)  # [b * N, C]
-    through = linear(grad, weights.fc2_weight.t(), None)  # [b, N, E]
-    if weights.conv_weight is None:
-        activated = F.gelu(hidden)
-        inner, for_conv = torch.ops.aten.gelu_backward(through, hidden), []
+    """The gradient behind the norm, for a piece, and its terms of those for the weights.
+
+    A hidden tensor is used up as soon as there is one, while a cache may have it still.
+    """
+    rows, convolved = grad.flatten(0, 1), hidden  # [b * N, C], [b, N, E]
+    convolution = weights.conv_weight, weights.conv_bias
+    fused = weights.conv_weight is not None and fast(hidden)
+    if fused:
+        activated = conv_gelu(hidden, *convolution, *half.grid)
     else:
-        activated, inner, for_conv = through_convolution(through, hidden, weights, half)
+        if weights.conv_weight is not None:
+            convolved = convolve(hidden, *convolution, *half.grid)
+        activated = F.gelu(convolved)
     for_fc2 = [rows.t() @ activated.flatten(0, 1), rows.sum(0, dtype=torch.float32)]
+    del activated
+    inner, for_conv = linear(grad, weights.fc2_weight.t(), None), []  # [b, N, E]
+    if fused:
+        inner, *for_conv = conv_gelu_backward(inner, hidden, *convolution, *half.grid)
+    else:
+        torch.ops.aten.gelu_backward.grad_input(inner, convolved, grad_input=inner)
+        del convolved
+        if weights.conv_weight is not None:
+            inner, *for_conv = through_convolution(inner, hidden, weights.conv_weight, half.grid)
     if half.bounds is not None and for_conv:
         inner = to_tokens(clear(to_map(inner, half.grid), cut(half.bounds, piece)))
     if half.relu_first:
-        inner = inner * (hidden > 0)  # what is cleared was so before
+        inner = torch.ops.aten.threshold_backward(inner, hidden, 0)
     lines = inner.flatten(0, 1)  # [b * N, E]
     for_fc1 = [lines.t() @ tokens.flatten(0, 1), lines.sum(0, dtype=torch.float32)]
-    source = x.to(norm_precision(x, given[0]))
-    back = linear(inner, weights.fc1_weight.t(), None).to(source.dtype)  # [b, N, C]
-    for_x, *for_norm = torch.ops.aten.native_layer_norm_backward(
-        back, source, x.shape[-1:], means, scales, given[0], given[1], [True, True, True]
-    )
-    return for_x.to(x.dtype), [*for_norm, *for_fc1, *for_fc2, *for_conv]
+    back = linear(inner, weights.fc1_weight.t(), None)  # [b, N, C]
+    return back, [*for_fc1, *for_fc2, *for_conv]
 
 
 def through_convolution(
-    through: Tensor, hidden: Tensor, weights: Weights, half: Half
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """What the GELU gave, the gradient before the convolution, and those for its parameters."""
-    weight, bias = weights.conv_weight, weights.conv_bias
-    assert weight is not None
-    assert bias is not None
-    if fast(hidden):
-        activated = conv_gelu(hidden, weight, bias, *half.grid)
-        inner, *for_conv = conv_gelu_backward(through, hidden, weight, bias, *half.grid)
-        return activated, inner, for_conv
-    convolved = convolve(hidden, weight, bias, *half.grid)  # [b, N, E]
-    activated = F.gelu(convolved)
-    torch.ops.aten.gelu_backward.grad_input(through, convolved, grad_input=through)
-    dim = hidden.shape[2]
-    inner, *for_conv = torch.ops.aten.convolution_backward(
-        to_map(through, half.grid), to_map(hidden, half.grid), weight, [dim], [1, 1], [1, 1],
-        [1, 1], False, [0, 0], dim, [True, True, True],
+    grad: Tensor, hidden: Tensor, weight: Tensor, grid: Grid
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients for hidden tokens, for the convolution's weights and for its bias."""
+    dim, whole = hidden.shape[2], [True, True, True]
+    for_map, for_weight, for_bias = torch.ops.aten.convolution_backward(
+        to_map(grad, grid), to_map(hidden, grid), weight, [dim], [1, 1], [1, 1], [1, 1], False,
+        [0, 0], dim, whole,
     )  # fmt: skip
-    return activated, to_tokens(inner), for_conv
+    return to_tokens(for_map), for_weight, for_bias
+
+
+def through_norm(
+    grad: Tensor, x: Tensor, statistics: Sequence[Tensor], given: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradient for a piece of the tokens, and its terms of those for the norm's parameters."""
+    source = x.to(norm_precision(x, given[0]))
+    for_x, *for_norm = torch.ops.aten.native_layer_norm_backward(
+        grad.to(source.dtype), source, x.shape[-1:], *statistics, *given[:2], [True, True, True]
+    )
+    return for_x.to(x.dtype), for_norm
 
 
 def normalise(x: Tensor, given: Sequence[Tensor], half: Half) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,12 +213,15 @@ def widen(tokens: Tensor, weights: Weights, half: Half, piece: slice) -> Tensor:
 
 
 def activate(hidden: Tensor, weights: Weights, half: Half) -> Tensor:
+    """What the second linear layer is given: [b, N, E]."""
     if weights.conv_weight is None or weights.conv_bias is None:
         return F.gelu(hidden)
     if fast(hidden):
         out: Tensor = conv_gelu(hidden, weights.conv_weight, weights.conv_bias, *half.grid)
         return out
-    return F.gelu(convolve(hidden, weights.conv_weight, weights.conv_bias, *half.grid))
+    convolved = convolve(hidden, weights.conv_weight, weights.conv_bias, *half.grid)
+    activated: Tensor = torch.ops.aten.gelu_(convolved)  # in place: nobody keeps it
+    return activated
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
