@@ -11,8 +11,8 @@ from pyramidvit.nn.tokens import to_map, to_tokens
 
 # B, H, W, C: odd sizes, one row, one column, one cell, more than one tile of columns and channels
 SIZES = [(2, 3, 5, 24), (1, 1, 6, 8), (2, 3, 1, 8), (1, 1, 1, 16), (1, 2, 18, 70)]
-# Of one rounding, as a share of the length. The interpreter cuts bfloat16 off, a GPU rounds.
-FINEST = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
+# Of one rounding, at most. The interpreter cuts bfloat16 off behind its 8 bits, a GPU rounds.
+FINEST = {torch.float32: 1e-6, torch.bfloat16: 2**-7}
 
 
 def apart(found: Tensor, exact: Tensor) -> float:
@@ -67,7 +67,7 @@ def test_sum_and_norm_are_torchs(
     torch.autograd.backward([total, normed], grads)
     assert total.dtype == dtypes[0]
     assert normed.dtype == dtypes[1]
-    assert torch.equal(total, inputs[0] + inputs[1])
+    assert apart(total, inputs[0].double() + inputs[1].double()) < FINEST[dtypes[0]]
 
     wide = exact([total, *inputs[2:]])
     result = F.layer_norm(wide[0], (dim,), wide[1], wide[2], 1e-6)
