@@ -80,10 +80,7 @@ def test_sum_and_norm_are_torchs(
         assert apart(ours.grad, theirs.grad) < 2e-6
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_a_model_learns_the_same_with_kernels_and_without(
-    autocast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_learns_the_same_with_kernels_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     model = rule.build("pvt_v2_b0", features_only=True, out_indices=(0,)).train()
     images = rule.images(1, 32, 32)
     found = []
@@ -92,10 +89,8 @@ def test_a_model_learns_the_same_with_kernels_and_without(
         assert operators.fast(images) is wanted
         model.zero_grad()
         torch.manual_seed(0)  # for stochastic depth
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            maps = model(images)
-        sum(x.float().square().mean() for x in maps).backward()
-        found.append([*(x.float() for x in maps), *(p.grad for p in model.parameters())])
-    limit = 0.05 if autocast else 1e-5
-    for ours, plain in zip(*found, strict=True):
-        assert float((ours - plain).norm() / plain.norm().clamp_min(1e-6)) < limit
+        maps = model(images)
+        sum(x.square().mean() for x in maps).backward()
+        found.append([*maps, *(p.grad for p in model.parameters())])
+    for ours, plain in zip(*found, strict=True):  # of one key alone, attention's gradients are 0
+        assert float((ours - plain).norm()) < 1e-5 * float(plain.norm()) + 1e-7

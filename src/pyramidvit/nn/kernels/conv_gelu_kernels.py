@@ -151,4 +151,4 @@ def taps_of(weight: Tensor) -> Tensor:
 
 
 def columns_of(width: int) -> int:
-    return min(COLUMNS, triton.next_power_of_2(width))
+    return int(min(COLUMNS, triton.next_power_of_2(width)))
