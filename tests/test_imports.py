@@ -51,9 +51,13 @@ ALLOWED = {  # a room may import itself, and these
     "tasks": TASK_ROOMS,
     "engine": ENGINE_ROOMS | {""},  # "" for the version alone, see below
     "export": {"errors", "files"},
-    "cli": {*ENGINE_ROOMS, "nn", "backbones", "models", "tasks", "engine", "export", ""},
+    "inference": {"nn", "backbones", "errors", ""},
+    "cli": {
+        *ENGINE_ROOMS,
+        *("nn", "backbones", "models", "tasks", "engine", "export", "inference", ""),
+    },
     "__main__": {"cli"},
-    "": {"backbones", "models", "timm_models", "weights", "tasks"},
+    "": {"backbones", "inference", "models", "timm_models", "weights", "tasks"},
 }
 
 

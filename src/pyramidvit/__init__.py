@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         pvt_v2_b4,
         pvt_v2_b5,
     )
+    from .inference.optimize import optimize
     from .models import create_model, list_heads, list_models
     from .tasks.detection.torchvision_style import TorchvisionDetector
     from .timm_models import register_with_timm
@@ -44,6 +45,7 @@ __all__ = [
     "list_heads",
     "list_models",
     "load_weights",
+    "optimize",
     "pvt_large",
     "pvt_medium",
     "pvt_small",
@@ -66,6 +68,7 @@ ROOMS = {
     "list_heads": "models",
     "list_models": "models",
     "load_weights": "weights.load",
+    "optimize": "inference.optimize",
     "read_checkpoint": "weights.checkpoint",
     "register_with_timm": "timm_models",
     "save_checkpoint": "weights.checkpoint",

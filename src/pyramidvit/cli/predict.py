@@ -50,6 +50,8 @@ class PredictOptions:
         batch_size: Pictures a step; 0 takes what suits the task.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "float32", or "bf16" for mixed precision.
+        optimize: How the model runs on a CPU: "none" as written; "packed" with weights packed
+            once; "compiled" or "openvino" for classifiers; "auto" what pays for so many pictures.
         workers: Picture-reading processes; -1 decides by the machine.
         output: Folder to create for the results; without it,
             predictions/predictions-<number>.
@@ -63,6 +65,7 @@ class PredictOptions:
     batch_size: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
+    optimize: Literal["auto", "none", "packed", "compiled", "openvino"] = "auto"
     workers: int = -1
     output: str | None = None
 
@@ -93,6 +96,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..engine.folders import check_output, make_folder
     from ..engine.report import Reporter
     from .predictions import PredictionFolder
+    from .speed import say_choice, speed_up
     from .tasks import open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
@@ -104,7 +108,9 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     formats = choose_formats(opened.task, options.formats)
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
+    opened = speed_up(opened, options.optimize, options.precision, len(pictures))
     reporter = Reporter()
+    say_choice(opened, reporter)
     folder = make_folder(options.output, "predictions", "predictions")
     writer = PredictionFolder(folder, opened, draw=options.draw, formats=formats, reporter=reporter)
     ask = functools.partial(ask_frames, fabric, opened, options, tiling)

@@ -81,7 +81,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     kind.check(options)
     check_exists(options.data)
 
-    from ..engine.device import build_fabric, native_precision
+    from ..engine.device import build_fabric, keep_freed_memory, native_precision
     from ..engine.folders import check_output, make_shared_folder, write_args, write_environment
     from ..engine.outputs import write_samples
     from ..engine.report import Notes, Reporter
@@ -98,6 +98,7 @@ def train(options: TrainOptions, resumed: Path | None = None) -> Path:
     options = replace(options, data=place)  # found again from wherever one stands
     if options.precision == "auto":
         options = replace(options, precision=native_precision(options.device))
+    keep_freed_memory()
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     asked, options = options, measure(kind, options, data, fabric, reporter)

@@ -89,8 +89,22 @@ def attend(q: Tensor, kv: Tensor, num_heads: int, mask: Tensor | None = None) ->
     """
     k, v = kv.chunk(2, dim=-1)  # [B, M, C] each
     q, k, v = (split_heads(x, num_heads) for x in (q, k, v))  # [B, heads, N or M, C / heads]
-    x = F.scaled_dot_product_attention(q, k, v, mask)  # [B, heads, N, C / heads]
+    if mask is None and is_slow_to_learn(q, k):
+        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # [B, heads, N, M]
+        x = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
+    else:
+        x = F.scaled_dot_product_attention(q, k, v, mask)  # [B, heads, N, C / heads]
     return x.transpose(1, 2).flatten(2)
+
+
+def is_slow_to_learn(q: Tensor, k: Tensor) -> bool:
+    """Whether torch's own attention would take two to eight times as long in training.
+
+    In bfloat16 on a CPU the backward pass of its fused kernel does (torch 2.15). Written out, all
+    shares of attention are kept for it, so that is only for few keys.
+    """
+    learns = q.requires_grad and torch.is_grad_enabled()
+    return learns and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= 64
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

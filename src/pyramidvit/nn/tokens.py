@@ -15,8 +15,8 @@ Grid = tuple[int, int]  # (H, W) of the tokens, row by row
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
     """Views tokens [B, H*W, C] as a channels-last map [B, C, H, W].
 
-    The sides are told apart before they are moved: then a batch of one image has the stride by
-    which torch knows the layout. With another one it copies the map to the other layout and back.
+    Not by way of [B, C, H*W]: of one image alone that leaves a stride by which torch takes the map
+    for a plain one, and copies it in every convolution.
     """
     return tokens.reshape(tokens.shape[0], *grid, tokens.shape[2]).permute(0, 3, 1, 2)
 

@@ -75,21 +75,33 @@ def lovasz_softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:
     A mean over the classes that the labels have, of all labelled pixels of the batch together.
     """
     probabilities, truth = labelled_pixels(logits.softmax(dim=1), labels)  # [n, K], [n]
-    present = torch.bincount(truth).nonzero()  # [k, 1]
-    own = (truth == present).to(probabilities)  # [k, n]
-    errors = (own - probabilities.T[present.flatten()]).abs()  # [k, n]
-    steps = torch.empty_like(errors)  # what each pixel's error counts; a constant to the gradient
-    for kind, error, step in zip(own, errors.detach(), steps, strict=True):
-        order = largest_first(error)
-        step.scatter_(0, order, jaccard_steps(kind.gather(0, order)))
-    return (errors * steps).sum() / max(1, len(present))
+    known = probabilities.detach()
+    slopes = torch.zeros_like(known)  # of the loss, by each probability
+    total = known.new_zeros(())
+    present = torch.bincount(truth).nonzero().flatten().tolist()
+    for k in present:
+        own = (truth == k).to(known)  # [n]
+        errors = (own - known[:, k]).abs()
+        order = largest_first(errors)
+        steps = torch.empty_like(own)  # what each pixel's error counts
+        steps.scatter_(0, order, jaccard_steps(own.gather(0, order)))
+        slopes[:, k] = steps - 2 * own * steps  # an error grows with p, or shrinks where it is own
+        total += own @ steps
+    return (total + (probabilities * slopes).sum()) / max(1, len(present))
 
 
 def largest_first(errors: Tensor) -> Tensor:
-    """The order of errors [n] from the largest down; on a CPU by numpy, ten times torch's speed."""
+    """The order of errors [n], 0 or more, from the largest down.
+
+    On a CPU by numpy in two passes of its sort by counting, from which the bits of a float32 keep
+    their order: two to ten times as fast as to compare them, by the processor.
+    """
     if errors.device.type != "cpu":
         return errors.argsort(descending=True)
-    return torch.from_numpy(np.argsort(-errors.float().numpy()))
+    small_first = ~errors.float().numpy().view(np.uint32)
+    order = np.argsort(small_first.astype(np.uint16), kind="stable")
+    halves = (small_first >> 16).astype(np.uint16)[order]
+    return torch.from_numpy(order[np.argsort(halves, kind="stable")])
 
 
 def jaccard_steps(own: Tensor) -> Tensor:
@@ -98,10 +110,11 @@ def jaccard_steps(own: Tensor) -> Tensor:
     Args:
         own: [n], 1 where a pixel is of the class, in the order in which they are taken.
     """
-    kept = own.sum() - own.cumsum(0)  # pixels of the class that are still right
-    union = own.sum() + (1 - own).cumsum(0)
-    losses = 1 - kept / union
-    return torch.cat((losses[:1], losses[1:] - losses[:-1]))
+    taken = own.cumsum(0)  # pixels of the class among the first
+    size = taken[-1:]  # all of them; [0] where there is no pixel
+    union = size - taken + torch.arange(1, len(own) + 1, device=own.device)
+    losses = 1 - (size - taken) / union
+    return losses.diff(prepend=losses.new_zeros(1))
 
 
 def structure_loss(logits: Tensor, labels: Tensor, *, weighted_entropy: bool = True) -> Tensor:

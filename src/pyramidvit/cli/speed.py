@@ -1,0 +1,55 @@
+"""What `--optimize` of a verb means: the model of a checkpoint in the form that runs fastest."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..engine.report import Reporter
+    from .tasks import Opened
+
+Optimize = Literal["auto", "none", "packed", "compiled", "openvino"]
+
+SAVED = 0.01  # seconds an image that a quicker route saves, roughly, of the smallest model
+SIDE = 224  # of the noise that a model for pictures of any size is compared on
+
+
+def speed_up(
+    opened: "Opened", asked: Optimize, precision: Literal["float32", "bf16"], images: int
+) -> "Opened":
+    """A checkpoint, its model prepared for inference as asked; the model lies on its device.
+
+    Args:
+        opened: The checkpoint.
+        asked: The option; "auto" takes what pays for so many images, and nothing on a GPU.
+        precision: In which the model computes.
+        images: How many it will see.
+
+    Raises:
+        UserError: The route cannot be taken here, or not with pictures of many sizes.
+    """
+    from ..inference.optimize import ROUTES, optimize
+
+    device = next(opened.model.parameters()).device
+    if asked == "none" or (asked == "auto" and device.type != "cpu"):
+        return opened
+    one_size = opened.task.name == "classification"
+    if not one_size and asked != "auto" and ROUTES[asked].prepare is not None:
+        raise UserError(
+            f"--optimize {asked} prepares for one size, and {opened.task.name} sees pictures of"
+            " many: use packed"
+        )
+    side = int(opened.input_record["size"]) if one_size else SIDE
+    patience = max(1.0, SAVED * images) if one_size else 1.0
+    model = optimize(
+        opened.model, (1, 3, side, side), route=asked, precision=precision, patience=patience
+    )
+    return replace(opened, model=model)
+
+
+def say_choice(opened: "Opened", reporter: "Reporter") -> None:
+    """A line about what was chosen, if anything was."""
+    choice = getattr(opened.model, "optimized", None)
+    if choice is not None:
+        reporter.say("route", f"{choice.route} in {choice.precision}")

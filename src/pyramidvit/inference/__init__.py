@@ -1,0 +1,1 @@
+"""Inference: a model in the form that runs fastest here, compared with the model as written."""
