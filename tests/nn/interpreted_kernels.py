@@ -1,14 +1,16 @@
-"""Run with TRITON_INTERPRET=1: the kernels in Triton's interpreter, against torch in float64."""
+"""The kernels against torch in float64. Run with PYRAMIDVIT_KERNELS=1: on a GPU, or, with
+TRITON_INTERPRET=1 beside it, in Triton's interpreter on a CPU."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import rule
+from pyramidvit.backbones.pvt_v2 import PVTv2Pyramid, PVTv2Size
 from pyramidvit.nn.kernels import operators
 from pyramidvit.nn.tokens import to_map, to_tokens
 
+DEVICE = "cpu" if operators.INTERPRETED else "cuda"
 # B, H, W, C: odd sizes, one row, one column, more than one tile of columns and channels
 SIZES = [(2, 3, 5, 24), (1, 1, 6, 8), (2, 3, 1, 8), (1, 2, 18, 70)]
 # Of one rounding, at most. The interpreter cuts bfloat16 off behind its 8 bits, a GPU rounds.
@@ -16,11 +18,12 @@ FINEST = {torch.float32: 1e-6, torch.bfloat16: 2**-7}
 
 
 def apart(found: Tensor, exact: Tensor) -> float:
-    return float((found.detach().double() - exact.detach()).norm() / exact.norm())
+    found, exact = found.detach(), exact.detach()
+    return float((found.double() - exact).norm() / exact.norm())
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape).to(dtype).requires_grad_()
+    return torch.randn(shape, device=DEVICE).to(dtype).requires_grad_()
 
 
 def exact(tensors: list[Tensor]) -> list[Tensor]:
@@ -34,7 +37,7 @@ def test_convolution_and_gelu_are_torchs(size: tuple[int, ...], dtype: torch.dty
     batch, height, width, dim = size
     x = drawn(batch, height * width, dim, dtype=dtype)
     inputs = [x, drawn(dim, 1, 3, 3), drawn(dim)]
-    grad = torch.randn(x.shape).to(dtype)
+    grad = drawn(*x.shape, dtype=dtype).detach()
 
     found = operators.conv_gelu(*inputs, height, width)
     found.backward(grad)
@@ -61,7 +64,7 @@ def test_sum_and_norm_are_torchs(
     torch.manual_seed(0)
     dim = size[-1]
     inputs = [drawn(*size, dtype=dtypes[0]), drawn(*size, dtype=dtypes[1]), drawn(dim), drawn(dim)]
-    grads = [torch.randn(size).to(dtype) for dtype in dtypes]
+    grads = [drawn(*size, dtype=dtype).detach() for dtype in dtypes]
 
     total, normed, _, _ = operators.add_norm_operator(*inputs, 1e-6, dtypes[1])
     torch.autograd.backward([total, normed], grads)
@@ -81,8 +84,11 @@ def test_sum_and_norm_are_torchs(
 
 
 def test_a_model_learns_the_same_with_kernels_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = rule.build("pvt_v2_b0", features_only=True, out_indices=(0,)).train()
-    images = rule.images(1, 32, 32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    size = PVTv2Size(dims=(16,), depths=(2,), num_heads=(1,), sr_ratios=(2,), mlp_ratios=(2,))
+    model = PVTv2Pyramid(size, out_indices=(0,)).to(DEVICE).train()
+    images = torch.randn(1, 3, 32, 32, device=DEVICE)
     found = []
     for wanted in (True, False):
         monkeypatch.setattr(operators, "WANTED", wanted)
@@ -92,5 +98,5 @@ def test_a_model_learns_the_same_with_kernels_and_without(monkeypatch: pytest.Mo
         maps = model(images)
         sum(x.square().mean() for x in maps).backward()
         found.append([*maps, *(p.grad for p in model.parameters())])
-    for ours, plain in zip(*found, strict=True):  # of one key alone, attention's gradients are 0
+    for ours, plain in zip(*found, strict=True):
         assert float((ours - plain).norm()) < 1e-5 * float(plain.norm()) + 1e-7

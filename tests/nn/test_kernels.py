@@ -23,7 +23,7 @@ def test_the_kernels_hold_in_tritons_interpreter() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(file)],
         cwd=TESTS.parent,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYRAMIDVIT_KERNELS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -43,6 +43,13 @@ def test_the_operators_are_sound_for_compilers(dtype: torch.dtype) -> None:
     torch.library.opcheck(operators.add_norm_operator, (x, branch, scale, bias, 1e-6, dtype))
 
 
-def test_a_cpu_and_other_precisions_take_torchs_own_operators() -> None:
-    assert not operators.fast(torch.zeros(1))
-    assert not operators.fast(torch.zeros(1, dtype=torch.float64))
+def test_the_kernels_are_for_who_asks_and_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "HAS_TRITON", True)
+    found = []
+    for wanted in (False, True):
+        for interpreted in (False, True):
+            monkeypatch.setattr(operators, "WANTED", wanted)
+            monkeypatch.setattr(operators, "INTERPRETED", interpreted)
+            found.append(operators.fast(torch.zeros(1)))
+            assert not operators.fast(torch.zeros(1, dtype=torch.float64))
+    assert found == [False, False, False, True]

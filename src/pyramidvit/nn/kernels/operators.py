@@ -1,9 +1,9 @@
 """Fused operators: Triton's kernels on a GPU, torch's own operators in one call elsewhere.
 
-`fast` is the one door: the modules ask it whether to come here. On a CPU they never do, since
-torch's separate operators are as good there. The environment variable PYRAMIDVIT_KERNELS=0 turns
-the kernels off; TRITON_INTERPRET=1 runs them in Triton's interpreter on a CPU, slowly, as a test
-does.
+`fast` is the one door: the modules ask it whether to come here. They do so only where the
+environment variable PYRAMIDVIT_KERNELS=1 asks for it, since the kernels never ran on a GPU yet, and
+never on a CPU, where torch's separate operators are as good. TRITON_INTERPRET=1 beside it runs them
+in Triton's interpreter on a CPU, slowly, as a test does.
 
 They are operators of `torch.library`, with shapes that can be told without running them and with
 gradients, so `torch.compile` keeps them whole. A graph that is exported takes torch's own operators
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from ..tokens import to_map, to_tokens
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-WANTED = os.environ.get("PYRAMIDVIT_KERNELS", "1") != "0"
+WANTED = os.environ.get("PYRAMIDVIT_KERNELS", "0") == "1"
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def fast(x: Tensor) -> bool:
-    """Whether kernels exist for where `x` is and what it holds. A symbol of a traced graph is no
-    tensor, so traced graphs have torch's own operators."""
+    """Whether kernels are asked for, and exist for where `x` is and what it holds. A symbol of a
+    traced graph is no tensor, so traced graphs have torch's own operators."""
     return isinstance(x, Tensor) and runs_kernels(x) and not torch.compiler.is_exporting()
 
 
