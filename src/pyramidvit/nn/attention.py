@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from .bounds import Bounds
 from .tokens import Grid, to_map, to_tokens
 
+FEW_KEYS = 64  # all shares of attention of so many are small beside the tokens
+
 
 class SpatialReductionAttention(nn.Module):
     """Multi-head attention over a token grid that a convolution shrinks `sr_ratio` times per side.
@@ -91,7 +93,7 @@ def attend(q: Tensor, kv: Tensor, num_heads: int, mask: Tensor | None = None) ->
     q, k, v = (split_heads(x, num_heads) for x in (q, k, v))  # [B, heads, N or M, C / heads]
     if mask is None and is_slow_to_learn(q, k):
         scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # [B, heads, N, M]
-        x = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
+        x: Tensor = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
     else:
         x = F.scaled_dot_product_attention(q, k, v, mask)  # [B, heads, N, C / heads]
     return x.transpose(1, 2).flatten(2)
@@ -103,8 +105,9 @@ def is_slow_to_learn(q: Tensor, k: Tensor) -> bool:
     In bfloat16 on a CPU the backward pass of its fused kernel does (torch 2.15). Written out, all
     shares of attention are kept for it, so that is only for few keys.
     """
-    learns = q.requires_grad and torch.is_grad_enabled()
-    return learns and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= 64
+    if not (q.requires_grad and torch.is_grad_enabled()):
+        return False
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= FEW_KEYS
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

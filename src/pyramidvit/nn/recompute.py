@@ -70,7 +70,7 @@ def second_half(
     relu_first = isinstance(getattr(mlp, "relu", None), nn.ReLU)
     half = Half(grid, bounds, norm.eps, relu_first, dtype)
     given = [w for w in weights if w is not None]
-    out = SecondHalf.apply(x, half, *given)  # type: ignore[no-untyped-call]
+    out = SecondHalf.apply(x, half, *given)
     return out
 
 
@@ -110,7 +110,7 @@ class SecondHalf(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
         given, kept, half = saved[: ctx.count], saved[ctx.count :], ctx.half
         sums = [torch.zeros_like(w, dtype=torch.float32) for w in given]
@@ -139,7 +139,8 @@ def through_network(
     A hidden tensor is used up as soon as there is one, while a cache may have it still.
     """
     rows, convolved = grad.flatten(0, 1), hidden  # [b * N, C], [b, N, E]
-    convolution = weights.conv_weight, weights.conv_bias
+    # Any, since None is looked for in the next line
+    convolution: tuple[Any, Any] = weights.conv_weight, weights.conv_bias
     fused = weights.conv_weight is not None and fast(hidden)
     if fused:
         activated = conv_gelu(hidden, *convolution, *half.grid)
@@ -236,7 +237,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def find_onednn() -> Any:
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
