@@ -62,7 +62,7 @@ def test_a_recipe_file_shows_everything_that_makes_the_run(model: str) -> None:
         *("checkpoint_steps", "max_broken", "output"),
         *("rotate", "shift", "zoom", "held_out"),  # no part in the published run
         *("lr_drops", "poly_power", "warmup_updates"),  # nor these
-        *("accumulate", "grad_checkpointing"),
+        *("accumulate", "grad_checkpointing", "recompute", "memory_budget"),
         *("layer_decay", "backbone_lr", "freeze", "probe", "sampling", "class_weights", "patience"),
     }
     fields = ClassificationOptions.__dataclass_fields__

@@ -86,7 +86,15 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     left_to_the_user = {
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
-        *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
+        *(
+            "checkpoint_steps",
+            "max_broken",
+            "output",
+            "accumulate",
+            "grad_checkpointing",
+            "recompute",
+            "memory_budget",
+        ),
         *("tile", "held_out", "layer_decay", "freeze", "patience"),  # no part in the published run
         "padding",  # nor this one
         *("min_lr", "lr_by", "poly_power", "warmup"),  # nor in steps and with warm-up by updates

@@ -79,7 +79,15 @@ def test_a_segmentation_recipe_shows_everything_that_makes_the_run(path: Path) -
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     left_to_the_user = {
         *("data", "pretrained", "seed", "device", "devices", "precision", "workers"),
-        *("checkpoint_steps", "max_broken", "output", "accumulate", "grad_checkpointing"),
+        *(
+            "checkpoint_steps",
+            "max_broken",
+            "output",
+            "accumulate",
+            "grad_checkpointing",
+            "recompute",
+            "memory_budget",
+        ),
         *("held_out", "layer_decay", "backbone_lr"),  # no part in the published run
         *("freeze", "patience"),  # nor these
         *("lr_by", "lr_drops", "warmup_lr", "warmup_updates"),  # without effect in it

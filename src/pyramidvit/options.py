@@ -41,7 +41,11 @@ class TrainOptions:
             other parts'.
         freeze: Stages from the first on, 0 to 4, whose weights stay as they are.
         accumulate: Parts in which a batch is computed, one after the other, to save memory.
-        grad_checkpointing: Computes activations again in the backward pass, to save memory.
+        recompute: What the backward pass computes again, to save memory: "none", "feed_forward"
+            (the widest part of each block), "blocks", or "auto": the first of these with which the
+            activations fit into `memory_budget`.
+        memory_budget: GiB that a backbone's kept activations may take, with recompute auto.
+        grad_checkpointing: The same as `recompute` blocks, under its older name.
         clip_grad: Largest norm of the gradient; 0 leaves it alone.
         ema: Decay of the averaged weights that are then evaluated and kept; 0 for none.
         patience: Epochs without a better best figure after which training stops; 0 never stops.
@@ -79,6 +83,8 @@ class TrainOptions:
     backbone_lr: float = 1.0
     freeze: int = 0
     accumulate: int = 1
+    recompute: Literal["none", "feed_forward", "blocks", "auto"] = "none"
+    memory_budget: float = 0.0
     grad_checkpointing: bool = False
     clip_grad: float = 1.0
     ema: float = 0.0
@@ -131,6 +137,11 @@ def check_train_options(options: TrainOptions) -> None:
     same = options.layer_decay == 1 or options.decay == "matrices"
     require(options, "decay", same, '"matrices" together with --layer_decay')
     require(options, "workers", options.workers >= -1, "-1 or more")
+    named = not options.grad_checkpointing or options.recompute in ("none", "blocks")
+    require(options, "recompute", named, "blocks, or left out, together with --grad_checkpointing")
+    budgeted = (options.recompute == "auto") == (options.memory_budget > 0)
+    must = "above 0 with --recompute auto, and 0 without it"
+    require(options, "memory_budget", budgeted, must)
     for name in ("layer_decay", "backbone_lr"):
         require(options, name, 0 < getattr(options, name) <= 1, "from above 0 to 1")
     require(options, "freeze", 0 <= options.freeze <= 4, "from 0 to 4")

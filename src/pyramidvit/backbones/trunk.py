@@ -5,17 +5,20 @@ Parameters keep their released names: patch_embed1..4, block1..4, norm1..4, head
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypedDict
+from typing import Any, ClassVar, Literal, Protocol, TypedDict, get_args
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..nn.block import Block
 from ..nn.bounds import Bounds
 from ..nn.tokens import Grid
 from .features import FeatureInfo
 from .hub import HubModel
+
+Recompute = Literal["none", "feed_forward", "blocks"]
 
 MIN_SIZE = 32  # the last stage has stride 32
 STRIDES = (4, 8, 16, 32)
@@ -65,6 +68,7 @@ class Trunk(nn.Module, HubModel):
 
     sizes: ClassVar[Mapping[str, Any]]  # the family's table
     size_type: ClassVar[type[Any]]  # the class of its rows
+    recompute: Recompute = "none"  # of the class, so that an older pickled model has it too
 
     def __init__(
         self,
@@ -84,7 +88,6 @@ class Trunk(nn.Module, HubModel):
         self.out_indices = tuple(out_indices)
         self.num_stages = max(out_indices) + 1
         self.num_features = self.head_hidden_size = size.dims[self.num_stages - 1]
-        self.grad_checkpointing = False
         self.class_names: tuple[str, ...] | None = None
         self.pretrained_cfg: dict[str, Any] = {**INPUT, "input_size": (in_chans, 224, 224)}
         self.feature_info = FeatureInfo(
@@ -144,7 +147,7 @@ class Trunk(nn.Module, HubModel):
     ) -> Tensor:
         """Runs the blocks of a stage on tokens [B, N, C]."""
         for block in getattr(self, f"block{index + 1}"):
-            if self.grad_checkpointing and torch.is_grad_enabled():
+            if self.recompute == "blocks" and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, grid, bounds, use_reentrant=False)
             else:
                 tokens = block(tokens, grid, bounds)
@@ -158,9 +161,31 @@ class Trunk(nn.Module, HubModel):
         self.num_stages = num_stages
         self.num_features = self.head_hidden_size = self.size.dims[num_stages - 1]
 
+    @property
+    def grad_checkpointing(self) -> bool:
+        """Whether blocks are computed again, in timm's words."""
+        return self.recompute == "blocks"
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
+        self.set_recompute("blocks" if enable else "none")
+
+    def set_recompute(self, what: Recompute) -> None:
+        """Says what training computes again in the backward pass instead of keeping it.
+
+        Args:
+            what: "none", "feed_forward" (each block's second half: its norm and its feed-forward
+                network, whose hidden tensors are most of what a model keeps), or "blocks".
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        if what not in get_args(Recompute):
+            raise ValueError(f"recompute must be one of {get_args(Recompute)}, got {what}")
+        self.recompute = what
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.recompute = what == "feed_forward"
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that take no weight decay beside biases and other 1-D ones."""

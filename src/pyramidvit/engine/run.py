@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -17,18 +17,12 @@ from ..options import TrainOptions
 from ..task import Loss, Task
 from .freezing import freeze
 from .loader import TrainingBatches, Transform, seed_all
+from .memory import set_recompute
 from .optim import build_optimizer, build_schedule
 from .report import Reporter
 from .snapshot import Progress
 
 STREAM_INIT, STREAM_STEP, STREAM_MIX = 0, 1, 2  # keep random numbers of different uses apart
-
-
-@runtime_checkable
-class Checkpointing(Protocol):
-    """A module that can compute its activations again in the backward pass."""
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -115,13 +109,10 @@ def build_run(
     seed_all(options.seed, STREAM_INIT)
     bare = task.build_model(options, data.classes)
     bare.to(memory_format=torch.channels_last)  # as the gradients of convolutions come out
-    if options.grad_checkpointing:
-        for module in bare.modules():
-            if isinstance(module, Checkpointing):
-                module.set_grad_checkpointing()
     frozen = freeze(bare, task.frozen(options, bare))
     optimizer = build_optimizer(bare, options, batches.batch_size)
     model, optimizer = fabric.setup(bare, optimizer)
+    set_recompute(bare, options, fabric, reporter)
     averaged = ModelEmaV3(bare, decay=options.ema, use_warmup=True) if options.ema else None
     input_record = task.describe_input(options)
     return Run(

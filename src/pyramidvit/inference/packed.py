@@ -37,7 +37,7 @@ def share(trunk: Trunk, dtype: torch.dtype) -> Trunk:
     kept = [*trunk.parameters(), *trunk.buffers()] if dtype == torch.float32 else []
     memo: dict[int, Any] = {id(each): each for each in kept}
     copied: Trunk = copy.deepcopy(trunk, memo).to(dtype).eval()
-    copied.grad_checkpointing = False
+    copied.set_recompute("none")
     return copied
 
 

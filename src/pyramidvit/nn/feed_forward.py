@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from .bounds import Bounds, clear
+from .kernels.operators import conv_gelu, fast
 from .tokens import Grid, to_map, to_tokens
 
 
@@ -43,7 +44,11 @@ class ConvFeedForward(nn.Module):
     def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
         """Maps tokens [B, N, C] to [B, N, C]; `grid` is their (H, W)."""
         x = self.relu(self.fc1(x))  # [B, N, mlp_ratio * C]
-        x = self.fc2(self.act(self.dwconv(x, grid, bounds)))
+        if fast(x):
+            x = self.dwconv.with_gelu(x, grid, bounds)
+        else:
+            x = self.act(self.dwconv(x, grid, bounds))
+        x = self.fc2(x)
         return x
 
 
@@ -56,3 +61,11 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
         return to_tokens(self.dwconv(clear(to_map(x, grid), bounds)))
+
+    def with_gelu(self, x: Tensor, grid: Grid, bounds: Bounds | None = None) -> Tensor:
+        """The convolution and a GELU in one kernel, where there is one."""
+        x = to_tokens(clear(to_map(x, grid), bounds))  # [B, N, C]
+        bias = self.dwconv.bias
+        assert bias is not None
+        out: Tensor = conv_gelu(x, self.dwconv.weight, bias, *grid)
+        return out

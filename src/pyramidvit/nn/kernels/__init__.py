@@ -1,0 +1,1 @@
+"""Kernels for GPUs in Triton, and the operators through which the modules reach them."""
