@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--short_side", type=int, default=192)
     parser.add_argument("--epochs", type=int, default=16, help=f"Each of {REPEATS} updates.")
     parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--warmup", type=float, default=1.0, help="Epochs.")
     parser.add_argument("--clip_grad", type=float, default=1.0)
     parser.add_argument("--proposals", type=int, default=0, help="0: as published.")
     parser.add_argument("--region_samples", type=int, default=256)
@@ -100,7 +101,7 @@ def main() -> None:
         proposals=given.proposals,
         region_samples=given.region_samples,
         padding=given.padding,
-        warmup=1.0,
+        warmup=given.warmup,
         weight_decay=1e-4,
         short_side=given.short_side,
         long_side=2 * given.short_side,

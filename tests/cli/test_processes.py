@@ -13,7 +13,7 @@ import pytest
 from command import Command
 
 WORDS = [
-    "train", "--epochs=2", "--batch_size=32", "--drop_path_rate=0", "--workers=0",
+    "train", "--epochs=1", "--batch_size=32", "--drop_path_rate=0", "--workers=0",
     "--held_out=0.55", "--mixup=0.4", "--device=cpu",
 ]  # fmt: skip
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
+from pyramidvit.ops import selection
 from pyramidvit.ops.losses import focal_loss, objectness_loss
 from pyramidvit.ops.regions import pool_regions, region_levels
-from pyramidvit.ops.selection import best_rows, select_boxes
+from pyramidvit.ops.selection import best_rows, not_hidden, select_boxes
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,18 @@ def test_selected_boxes_are_those_of_plain_python(
     assert found.places.tolist() == [i for _, i, _ in wanted]
     assert found.labels.tolist() == [k for _, _, k in wanted]
     assert torch.equal(found.boxes, boxes[found.places])
+
+
+def test_many_boxes_hide_each_other_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(3000, 2, generator=generator) * 200
+    boxes = torch.cat((corners, corners + 20), dim=1)
+    scores = torch.rand(3000, generator=generator)
+    labels = torch.randint(80, (3000,), generator=generator)
+    few = not_hidden(boxes, scores, labels, 0.5)
+    monkeypatch.setattr(selection, "AT_ONCE", 1)
+    assert 1000 < len(few) < 3000
+    assert torch.equal(not_hidden(boxes, scores, labels, 0.5), few)
 
 
 def test_the_best_rows_are_found_and_few_rows_stay_in_order() -> None:

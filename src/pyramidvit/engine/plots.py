@@ -47,6 +47,8 @@ def draw_curves(history: Sequence[dict[str, float]], best: str, path: Path) -> N
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs) == 1:  # else ticks would be at shares of an epoch
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     save_figure(figure, path)
 
 

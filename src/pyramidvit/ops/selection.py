@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
+
+AT_ONCE = 10_000  # boxes; more are looked at class by class
 
 
 class Selected(NamedTuple):
@@ -30,10 +32,33 @@ def select_boxes(
     found = boxes[places] if boxes.ndim == 2 else boxes[places, labels]
     values = scores[places, labels]
     if overlap < 1:
-        keep = batched_nms(found, values, labels, overlap)[:most]
+        keep = not_hidden(found, values, labels, overlap)[:most]
     else:
         keep = values.argsort(descending=True, stable=True)[:most]
     return Selected(places[keep], labels[keep], found[keep], values[keep])
+
+
+def not_hidden(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> Tensor:
+    """Rows int64 [m], the best first, of the boxes that no better one of their class hides.
+
+    Classes are kept apart as the reference does it (mmcv 1.3, ops/nms.py, `batched_nms`): the boxes
+    of each are moved to a place of their own. In float32 that rounds their coordinates, by up to
+    0.002 pixels in an image of 300 with 80 classes, and of two boxes whose IoU is the threshold but
+    for so much, the rounded ones say which stays. Torchvision's own function moves few boxes and
+    compares many as they are.
+
+    Args:
+        boxes: [n, 4].
+        scores: [n].
+        labels: int64 [n], from 0.
+        overlap: IoU above which a box is hidden.
+    """
+    if not len(boxes):
+        return labels
+    moved = boxes + (labels.to(boxes) * (boxes.max() + 1))[:, None]
+    if len(boxes) < AT_ONCE:
+        return nms(moved, scores, overlap)
+    return batched_nms(moved, scores, labels, overlap)
 
 
 def best_rows(scores: Tensor, most: int) -> Tensor:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from ....nn.bounds import Bounds, clear
 from ....ops.anchors import anchor_shapes, grid_anchors
 from ....ops.boxes import clip_boxes, decode_boxes
-from ....ops.selection import Selected, best_rows
+from ....ops.selection import Selected, best_rows, not_hidden
 from ..outputs import DenseOutputs, Detections, Sizes, gather_detections, rows_of
 from .retinanet import RATIOS, init_normal
 
@@ -86,5 +85,5 @@ def propose_for(
     found = clip_boxes(torch.cat(boxes), size)
     places = (found[:, 2:] > found[:, :2]).all(dim=1).nonzero().flatten()  # that have an area
     found, values, labels = found[places], torch.cat(scores)[places], torch.cat(levels)[places]
-    keep = batched_nms(found, values, labels, OVERLAP)[:most]
+    keep = not_hidden(found, values, labels, OVERLAP)[:most]
     return Selected(places[keep], labels[keep], found[keep], values[keep])
