@@ -41,6 +41,8 @@ OTHERS = (  # by which the constants of `costs/plan.py` were set
     Setting(model="pvt_v2_b1", size=(256, 256), batch=8, use="training"),
     Setting(model="pvt_v2_b1", size=(384, 384), batch=2, use="training", precision="bf16"),
     Setting(model="pvt_v2_b3", size=(224, 224), batch=4, use="training", recompute="blocks"),
+    Setting(model="pvt_v2_b0", size=(224, 224), batch=16, use="training", recompute="feed_forward"),
+    Setting(model="pvt_v2_b2", size=(224, 224), batch=8, use="training", recompute="feed_forward"),
     Setting(model="pvt_v2_b2_li", size=(256, 256), batch=4, use="training", precision="bf16"),
     Setting(model="pvt_tiny", size=(256, 256), batch=8, use="training"),
 )

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import rule
+from pyramidvit.inference.onednn import has_operators
+from pyramidvit.inference.packed import pack
 from pyramidvit.models import BackboneModel
 
 
@@ -154,6 +156,34 @@ def test_gradients_of_the_maps_equal_the_reference(
     pyramid.zero_grad()
     loss.backward()
     assert_gradients_equal(pyramid, recorded["gradients"], tolerance.gradient)
+
+
+def test_packed_weights_give_the_recorded_logits_and_maps(
+    golden: Golden, classifier: BackboneModel, pyramid: BackboneModel, dtype: torch.dtype
+) -> None:
+    if dtype != torch.float32 or not has_operators(dtype):
+        pytest.skip("weights are packed in float32, where torch has the operators")
+    tolerance = TOLERANCES[dtype]
+    recorded = golden["classification"]["288x288"]
+    with torch.no_grad():
+        logits = pack(classifier, dtype)(recorded_images(recorded, dtype))
+    assert_equal(logits, recorded["logits_summary"], "logits", tolerance.logits)
+    recorded = golden["dense"]["193x237"]
+    with torch.no_grad():
+        maps = pack(pyramid, dtype)(recorded_images(recorded, dtype))
+    for i, (found, entry) in enumerate(zip(maps, recorded["features"], strict=True), start=1):
+        assert_equal(found, entry, f"F{i}", tolerance.maps)
+
+
+def test_gradients_that_are_computed_from_less_equal_the_reference(
+    golden: Golden, classifier: BackboneModel, dtype: torch.dtype, tolerance: Tolerance
+) -> None:
+    recorded = golden["classification"]["224x224"]
+    classifier.set_recompute("feed_forward")
+    classifier.zero_grad()
+    (classifier(recorded_images(recorded, dtype)).square().sum() / (2 * BATCH)).backward()
+    classifier.set_recompute("none")
+    assert_gradients_equal(classifier, recorded["gradients"], tolerance.gradient)
 
 
 def recorded_images(recorded: Golden, dtype: torch.dtype) -> Tensor:

@@ -47,7 +47,7 @@ def test_the_table_has_a_line_a_setting(
     )
     heading, *lines = capsys.readouterr().out.splitlines()
     expected = ["pvt_v2_b0", "training", "float32", "blocks", "2.0", "50%", "10", "MB", "0.25", "4"]
-    assert lines[2].split() == expected + ["100"] * bool(words)
+    assert lines[3].split() == expected + ["100"] * bool(words)
     assert ("largest batch" in heading) is bool(words)
 
 
@@ -68,7 +68,10 @@ def test_the_largest_batch_that_fits_is_told(
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (["pvt_v2_b9"], "unknown model pvt_v2_b9; nearest: pvt_v2_b"),
-        (["pvt_v2_b0", "--recompute", "block"], "--recompute must be one of all, none, blocks"),
+        (
+            ["pvt_v2_b0", "--recompute", "block"],
+            "--recompute must be one of all, none, feed_forward, blocks",
+        ),
         (["pvt_v2_b0", "--size", "12"], "--size must be a side or HEIGHTxWIDTH"),
         (["pvt_v2_b0", "--batch_size", "0"], "--batch_size must be 1 or more, got 0"),
         (["pvt_v2_b0", "--tflops", "1,2"], "--tflops and --bandwidth go together"),

@@ -67,7 +67,8 @@ def test_training_holds_at_least_what_autograd_keeps() -> None:
 def test_recomputation_and_bf16_take_less_and_a_larger_batch_more() -> None:
     plain, large = activations(TRAINING), activations(replace(TRAINING, batch=32))
     assert 4 * plain < large < 8 * plain
-    assert activations(replace(TRAINING, batch=32, recompute="blocks")) < 0.6 * large
+    for recompute in ("feed_forward", "blocks"):
+        assert activations(replace(TRAINING, batch=32, recompute=recompute)) < 0.6 * large
     assert activations(replace(TRAINING, batch=32, precision="bf16")) < 0.8 * large
 
 

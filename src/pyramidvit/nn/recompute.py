@@ -5,7 +5,8 @@ keeps for the backward pass. Here the backward pass computes them again, a few i
 that they are small while they exist. The gradients are written out rather than left to autograd:
 that saves the second matrix product of the forward pass, and lets buffers be used twice.
 
-Sums for weights are added up in float32, whatever precision the products have.
+Sums for weights are added up in float32, or in float64 where the weights are, whatever precision
+the products have.
 """
 
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ class SecondHalf(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
         given, kept, half = saved[: ctx.count], saved[ctx.count :], ctx.half
-        sums = [torch.zeros_like(w, dtype=torch.float32) for w in given]
+        sums = [torch.zeros_like(w, dtype=sum_precision(w)) for w in given]
         parts = []
         with torch.autocast(x.device.type, enabled=False):
             weights = Weights(*(w.to(half.dtype) for w in given))
@@ -148,7 +149,7 @@ def through_network(
         if weights.conv_weight is not None:
             convolved = convolve(hidden, *convolution, *half.grid)
         activated = F.gelu(convolved)
-    for_fc2 = [rows.t() @ activated.flatten(0, 1), rows.sum(0, dtype=torch.float32)]
+    for_fc2 = [rows.t() @ activated.flatten(0, 1), rows.sum(0, dtype=sum_precision(rows))]
     del activated
     inner, for_conv = linear(grad, weights.fc2_weight.t(), None), []  # [b, N, E]
     if fused:
@@ -163,7 +164,7 @@ def through_network(
     if half.relu_first:
         inner = torch.ops.aten.threshold_backward(inner, hidden, 0)
     lines = inner.flatten(0, 1)  # [b * N, E]
-    for_fc1 = [lines.t() @ tokens.flatten(0, 1), lines.sum(0, dtype=torch.float32)]
+    for_fc1 = [lines.t() @ tokens.flatten(0, 1), lines.sum(0, dtype=sum_precision(lines))]
     back = linear(inner, weights.fc1_weight.t(), None)  # [b, N, C]
     return back, [*for_fc1, *for_fc2, *for_conv]
 
@@ -201,6 +202,10 @@ def normalise(x: Tensor, given: Sequence[Tensor], half: Half) -> tuple[Tensor, T
 def norm_precision(x: Tensor, weight: Tensor) -> torch.dtype:
     """The norm's, as autocast has it: on a GPU its weights', on a CPU that of the tokens."""
     return weight.dtype if x.is_cuda else x.dtype
+
+
+def sum_precision(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def widen(tokens: Tensor, weights: Weights, half: Half, piece: slice) -> Tensor:

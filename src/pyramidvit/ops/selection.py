@@ -56,9 +56,11 @@ def not_hidden(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) ->
     if not len(boxes):
         return labels
     moved = boxes + (labels.to(boxes) * (boxes.max() + 1))[:, None]
-    if len(boxes) < AT_ONCE:
-        return nms(moved, scores, overlap)
-    return batched_nms(moved, scores, labels, overlap)
+    few = len(boxes) < AT_ONCE
+    kept: Tensor = (
+        nms(moved, scores, overlap) if few else batched_nms(moved, scores, labels, overlap)
+    )
+    return kept
 
 
 def best_rows(scores: Tensor, most: int) -> Tensor:

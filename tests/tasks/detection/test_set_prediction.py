@@ -1,14 +1,16 @@
 """What DETR and Sparse R-CNN learn and find, on outputs that are easy to judge."""
 
+import json
 import math
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyramidvit.structures import Batch, DetectionTarget, Origin
+from pyramidvit.structures import Batch, Classes, DetectionTarget, Origin
+from pyramidvit.tasks.detection.config import DetectionOptions
 from pyramidvit.tasks.detection.heads.detr import (
     DETR,
     DETROutputs,
@@ -27,6 +29,7 @@ from pyramidvit.tasks.detection.heads.sparse_rcnn import (
 )
 from pyramidvit.tasks.detection.loss import loss
 from pyramidvit.tasks.detection.model import build_detector
+from pyramidvit.tasks.detection.network import describe_model, rebuild
 from pyramidvit.tasks.detection.outputs import Decoding, network_inputs, truths_of
 
 SIZE = (40, 80)
@@ -198,3 +201,15 @@ def test_a_few_steps_teach_something(head: str, numbers: dict[str, Any]) -> None
         optimizer.step()
         losses.append(total.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_the_dropout_of_a_run_reaches_the_transformer_and_its_record(rate: float) -> None:
+    options = DetectionOptions(model="detr", width=16, hidden=32, drop_rate=rate)
+    record = json.loads(json.dumps(describe_model(options, Classes(names=("a",), ids=(1,)))))
+    with torch.device("meta"):
+        model = rebuild(record)
+    rates = {
+        part.p for part in model.bbox_head.transformer.modules() if isinstance(part, nn.Dropout)
+    }
+    assert rates == {rate}

@@ -43,6 +43,7 @@ class DetectionOptions(TrainOptions):
         max_detections: Most detections an image; 0 takes the published number.
         padding: "masked" keeps the padding beyond a multiple of 32 pixels, which an image has only
             for its neighbours in a batch, from changing what is said of it; "published" does not.
+        drop_rate: Dropout in DETR's transformer; published: 0.1.
         drop_path_rate: Stochastic depth; -1 takes the backbone's published rate.
         held_out: Share of the images held out, where the data has no validation part.
     """
@@ -71,6 +72,7 @@ class DetectionOptions(TrainOptions):
     nms_threshold: float = 0.0
     max_detections: int = 0
     padding: Literal["published", "masked"] = "published"
+    drop_rate: float = 0.1
     drop_path_rate: float = -1.0
     held_out: float = 0.2
 
@@ -263,6 +265,7 @@ def check_options(options: DetectionOptions) -> None:
         require(options, name, getattr(options, name) >= 0, "0 or more")
     for name in ("flip", "crop"):
         require(options, name, 0 <= getattr(options, name) <= 1, "from 0 to 1")
+    require(options, "drop_rate", 0 <= options.drop_rate < 1, "from 0 to below 1")
     require(options, "jitter", 0 <= options.jitter < 1, "from 0 to below 1")
     score = options.score_threshold
     require(options, "score_threshold", score == -1 or 0 <= score < 1, "-1, or from 0 to below 1")

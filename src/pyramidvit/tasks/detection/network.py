@@ -42,7 +42,10 @@ def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any
         UserError: Padding is to be masked, and the detector knows nothing of it.
     """
     taken = inspect.signature(head_named(options.model).build).parameters
-    numbers = {name: getattr(options, name) for name in NUMBERS if name in taken}
+    asked = {name: getattr(options, name) for name in NUMBERS if name in taken}
+    numbers: dict[str, Any] = {name: value for name, value in asked.items() if value}
+    if "drop_rate" in taken:
+        numbers["drop_rate"] = options.drop_rate
     if options.padding != "published":
         if "padding" not in taken:
             raise UserError(
@@ -63,7 +66,7 @@ def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any
         "backbone": options.backbone,
         "num_classes": len(classes),
         "in_chans": 3,
-        "numbers": {name: value for name, value in numbers.items() if value},  # 0: as published
+        "numbers": numbers,  # what is left out is as published
         "decoding": asdict(decoding),
     }
 
