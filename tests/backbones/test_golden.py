@@ -158,11 +158,11 @@ def test_gradients_of_the_maps_equal_the_reference(
     assert_gradients_equal(pyramid, recorded["gradients"], tolerance.gradient)
 
 
+@pytest.mark.skipif(not has_operators(torch.float32), reason="this torch has not the operators")
+@pytest.mark.parametrize("dtype", [torch.float32], indirect=True, ids=["float32"])
 def test_packed_weights_give_the_recorded_logits_and_maps(
     golden: Golden, classifier: BackboneModel, pyramid: BackboneModel, dtype: torch.dtype
 ) -> None:
-    if dtype != torch.float32 or not has_operators(dtype):
-        pytest.skip("weights are packed in float32, where torch has the operators")
     tolerance = TOLERANCES[dtype]
     recorded = golden["classification"]["288x288"]
     with torch.no_grad():
@@ -175,6 +175,8 @@ def test_packed_weights_give_the_recorded_logits_and_maps(
         assert_equal(found, entry, f"F{i}", tolerance.maps)
 
 
+@pytest.mark.parametrize("golden", ["pvt_tiny", "pvt_v2_b0"], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float64], indirect=True, ids=["float64"])
 def test_gradients_that_are_computed_from_less_equal_the_reference(
     golden: Golden, classifier: BackboneModel, dtype: torch.dtype, tolerance: Tolerance
 ) -> None:

@@ -93,6 +93,8 @@ def test_a_folder_without_images_or_with_one_class_is_refused(
         file.unlink()
     (photos / "dog").mkdir()
     assert "holds no images" in mistake(capsys, "train", "--data", "photos")
+    (photos / "cat" / "instances.json").write_text("{}")
+    assert "name a detector or a segmenter (--model" in mistake(capsys, "train", "--data", "photos")
     assert not Path("runs").exists()
 
 

@@ -134,7 +134,7 @@ def test_a_wrong_shape_is_refused(model: nn.Module, altered: State) -> None:
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("other", ["pvt_tiny", "pvt_v2_b1", "pvt_v2_b2", "pvt_v2_b2_li"])
 def test_weights_of_another_model_are_refused(model: nn.Module, other: str) -> None:
-    remedy = rf"; build it with create_model\('{other}'\)$"
+    remedy = rf"; take create_model\('{other}'\), in the command --model or --backbone {other}$"
     refuse(model, built(other).state_dict(), rf"holds {other}, the model is pvt_v2_b0 .*{remedy}")
 
 

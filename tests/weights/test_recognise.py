@@ -449,7 +449,8 @@ def test_the_linear_variant_is_refused_with_a_reason_for_people() -> None:
         load_weights(create_model("pvt_v2_b2"), linear.state_dict())
     assert str(error.value) == (
         "the state dict holds pvt_v2_b2_li, the model is pvt_v2_b2 (PVTv2Classifier): the file has"
-        " linear attention, the model spatial reduction; build it with create_model('pvt_v2_b2_li')"
+        " linear attention, the model spatial reduction; take create_model('pvt_v2_b2_li'), in the"
+        " command --model or --backbone pvt_v2_b2_li"
     )
     with pytest.raises(UserError, match="the model has linear attention, the file spatial reducti"):
         load_weights(create_model("pvt_v2_b2_li"), plain.state_dict())

@@ -112,6 +112,9 @@ def class_folders(part: Path) -> list[str]:
     return names
 
 
+ANNOTATIONS = (".json", ".xml", ".txt")  # of COCO, PASCAL VOC and YOLO
+
+
 def check_classes(root: Path, folders: list[str]) -> None:
     if len(folders) >= 2:
         return
@@ -132,6 +135,12 @@ def list_files(part: Path, classes: Classes, *, known_from: str) -> FileSource:
         label = numbers.get(folder, by_name.get(folder))
         found = pictures_below(part / folder)
         if known_from == "folder" and not found:
+            if any(path.suffix in ANNOTATIONS for path in (part / folder).rglob("*")):
+                raise UserError(
+                    f"{part / folder} holds annotations and no images, so {part} is not sorted into"
+                    " classes: for boxes or masks name a detector or a segmenter (--model"
+                    " retinanet)"
+                )
             raise UserError(f"class folder {part / folder} holds no images: fill or remove it")
         if label is None and found:
             raise UserError(

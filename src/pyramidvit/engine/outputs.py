@@ -42,7 +42,7 @@ def write_epoch(run: Run, result: Evaluation, is_best: bool, writer: SummaryWrit
 def write_step(run: Run, row: dict[str, float], writer: SummaryWriter) -> None:
     """Adds a line to `steps.csv`."""
     path = run.folder / "steps.csv"
-    fresh = not path.exists()
+    fresh = not path.exists() or not path.stat().st_size  # a run gone back to its start has none
     with path.open("a", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
         if fresh:

@@ -141,8 +141,12 @@ def check_variant(found: Found, target: Found, where: str, model: str) -> None:
     # Two tables may agree in all that a file shows when it has only the first stages of a model.
     raise UserError(
         f"{where} holds {is_what}, the model is {target.variants[0]} ({model}): {differs}"
-        + (f"; build it with create_model({found.variants[0]!r})" if found.variants else "")
+        + (f"; {remedy(found.variants[0])}" if found.variants else "")
     )
+
+
+def remedy(variant: str) -> str:
+    return f"take create_model({variant!r}), in the command --model or --backbone {variant}"
 
 
 def name_of(found: Found) -> str:

@@ -9,13 +9,14 @@ from torch import nn
 
 from ...errors import UserError
 from ...structures import Batch, Classes, DetectionTarget
-from ...weights.checkpoint import read_checkpoint
+from ...weights.checkpoint import Checkpoint, read_checkpoint
+from ...weights.describe import find_head
 from ...weights.load_detector import load_detector
 from ...weights.places import find_weights
 from .config import DetectionOptions
 from .model import build_detector
 from .outputs import Decoding, RegionDetections, network_inputs
-from .table import detect, head_named
+from .table import DETECTORS, detect, head_named
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,28 @@ def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
     if options.pretrained is not None:
         path = find_weights(options.pretrained, options.backbone)
         checkpoint = read_checkpoint(path)
-        report = load_detector(model, checkpoint, str(path), classes=classes.names)
+        try:
+            report = load_detector(model, checkpoint, str(path), classes=classes.names)
+        except UserError as error:
+            theirs = name_in(checkpoint)
+            if theirs in (None, options.model):
+                raise
+            raise UserError(
+                f"{path} holds {theirs}, not {options.model}: add --model {theirs}, or start from a"
+                " classifier"
+            ) from error
         log.info("%s on %s from %s: %s", options.model, options.backbone, path, report)
     return model
+
+
+def name_in(checkpoint: Checkpoint) -> str | None:
+    """Which detector a file holds, by its record or its parameters; None where there is no telling."""
+    model = checkpoint.record.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    if name is None:
+        signs = find_head(checkpoint.state)
+        name = None if signs is None else signs.head
+    return name if name in DETECTORS else None
 
 
 def describe_model(options: DetectionOptions, classes: Classes) -> dict[str, Any]:
