@@ -46,7 +46,7 @@ def build_model(options: DetectionOptions, classes: Classes) -> nn.Module:
 
 
 def name_in(checkpoint: Checkpoint) -> str | None:
-    """Which detector a file holds, by its record or its parameters; None where there is no telling."""
+    """Which detector a file holds, by its record or its parameters; None if there is no telling."""
     model = checkpoint.record.get("model")
     name = model.get("name") if isinstance(model, dict) else None
     if name is None:
