@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 import pyramidvit
 from pyramidvit.cli import VERBS
 from pyramidvit.cli.arguments import option_names, parse
-from pyramidvit.cli.kinds import kind_of, named_model
+from pyramidvit.cli.kinds import KINDS, kind_of, named_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,7 +58,9 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
-EXAMPLES = [Command(f"pvt {name}", tuple(shlex.split(v.example)[1:])) for name, v in VERBS.items()]
+SHOWN = {name: verb.example for name, verb in VERBS.items()}
+SHOWN |= {f"train, {name}": kind.example for name, kind in KINDS.items()}
+EXAMPLES = [Command(f"pvt {name}", tuple(shlex.split(e)[1:])) for name, e in SHOWN.items()]
 
 
 def parser_of(verb: str, arguments: Sequence[str] = ()) -> ArgumentParser:

@@ -15,6 +15,7 @@ from ..tasks.classification import config as classification
 from ..tasks.detection import config as detection
 from ..tasks.detection.table import DETECTORS
 from ..tasks.segmentation import config as segmentation
+from . import VERBS
 
 if TYPE_CHECKING:
     from ..data.source import DataSet
@@ -71,6 +72,7 @@ class Kind:
         check: Refuses options out of range.
         embedded: The recipe for the data that ships with the package.
         says: What its help says first.
+        example: A command, which its help shows last.
         measure: (options, data, reporter) to options with what follows from the data filled in.
     """
 
@@ -81,6 +83,7 @@ class Kind:
     check: Callable[[Any], None]
     embedded: str
     says: str
+    example: str
     measure: Callable[[Any, "DataSet", "Reporter"], Any] = as_given
 
 
@@ -93,6 +96,7 @@ KINDS = {
         check=classification.check_options,
         embedded="digits",
         says=CLASSIFIES,
+        example=VERBS["train"].example,
     ),
     "detection": Kind(
         task="detection",
@@ -102,6 +106,7 @@ KINDS = {
         check=detection.check_options,
         embedded="scenes",
         says=DETECTS,
+        example="pvt train --data coco/ --model retinanet --backbone pvt_v2_b0",
     ),
     "segmentation": Kind(
         task="segmentation",
@@ -113,6 +118,7 @@ KINDS = {
         check=segmentation.check_options,
         embedded="scenes",
         says=SEGMENTS,
+        example="pvt train --data maps/ --model semantic_fpn --backbone pvt_v2_b0",
         measure=with_class_weights,
     ),
 }

@@ -10,7 +10,6 @@ from jsonargparse import ArgumentParser
 from ..errors import UserError, nearest, one_line
 from ..options import TrainOptions, is_embedded
 from ..tasks.detection.table import head_named
-from . import VERBS
 from .arguments import build_parser, parse, to_options
 from .kinds import KINDS, Kind, kind_of, named_model, pick_recipe
 
@@ -38,7 +37,7 @@ def run(arguments: list[str]) -> None:
 
 
 def make_parser(kind: Kind = KINDS["classification"]) -> ArgumentParser:
-    parser = build_parser("train", kind.says, VERBS["train"].example)
+    parser = build_parser("train", kind.says, kind.example)
     parser.add_argument("--config", action="config", help="YAML file of options; see recipes/.")
     parser.add_argument("--resume", type=str | None, help="Run folder to go on with.")
     parser.add_class_arguments(kind.options, None)
