@@ -13,8 +13,9 @@ from pyramidvit.backbones.pvt_v2 import PVTv2Classifier, PVTv2Size
 from pyramidvit.cli import tasks
 from pyramidvit.cli.evaluate import EvaluateOptions
 from pyramidvit.cli.predict import PredictOptions, predict
-from pyramidvit.cli.speed import speed_up
+from pyramidvit.cli.speed import read_less, speed_up
 from pyramidvit.cli.tasks import Opened
+from pyramidvit.data.image_folder import FileSource
 from pyramidvit.errors import UserError
 from pyramidvit.inference.trunk import PreparedTrunk
 from pyramidvit.structures import Classes
@@ -63,6 +64,13 @@ def test_predictions_are_the_same_with_and_without(
     for (name, score), (other, found) in zip(scores["none"], scores["auto"], strict=True):
         assert name == other
         assert found == pytest.approx(score, abs=1e-5)
+
+
+def test_photographs_are_decoded_no_further_than_a_classifier_looks(opened: Opened) -> None:
+    whole = FileSource((Path("a.jpg"),), (None,))
+    assert read_less(whole, opened, "auto").side == int(2 * 64 / opened.input_record["crop_share"])
+    assert read_less(whole, opened, "none") is whole
+    assert read_less(whole, replace(opened, task=DETECTION), "auto") is whole
 
 
 def test_without_it_an_evaluation_scores_the_model_as_written(opened: Opened) -> None:

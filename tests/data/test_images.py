@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pyramidvit.data import images
-from pyramidvit.data.images import BrokenImage, read_image
+from pyramidvit.data.images import BrokenImage, read_image, read_small_image
 from pyramidvit.data.layouts import read_size
 
 RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)  # [H, W]
@@ -88,6 +88,31 @@ def test_a_photograph_is_turned_as_its_exif_record_says(tmp_path: Path) -> None:
     assert read.shape == (40, 80, 3)
     assert read[:, :35].mean() > 240
     assert read[:, 45:].mean() < 15
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_large_photograph_is_decoded_no_further_than_asked(tmp_path: Path, mode: str) -> None:
+    ramp = np.linspace(0, 255, 1600)[None, :] * np.linspace(0, 1, 1200)[:, None]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(ramp.astype(np.uint8)).convert(mode).save(tmp_path / "a.jpg", exif=exif)
+    whole, size = read_small_image(tmp_path / "a.jpg", 0)
+    assert (whole.size, size) == ((1200, 1600), (1600, 1200))
+    for side, found in ((250, (300, 400)), (301, (600, 800)), (2000, (1200, 1600))):
+        small, size = read_small_image(tmp_path / "a.jpg", side)
+        assert (small.mode, small.size, size) == ("RGB", found, (1600, 1200))
+        shrunk = np.asarray(whole.resize(found, Image.Resampling.BOX), float)
+        assert np.abs(np.asarray(small, float) - shrunk).mean() < 2
+
+
+def test_a_cut_photograph_is_broken_however_little_of_it_is_read(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)).save(
+        tmp_path / "a.jpg"
+    )
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BrokenImage, match="truncated"):
+        read_small_image(tmp_path / "a.jpg", 50)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:

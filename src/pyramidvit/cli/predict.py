@@ -52,6 +52,7 @@ class PredictOptions:
         precision: "float32", or "bf16" for mixed precision.
         optimize: How the model runs on a CPU: "none" as written; "packed" with weights packed
             once; "compiled" or "openvino" for classifiers; "auto" what pays for so many pictures.
+            But with "none", a classifier's JPEG files are decoded no further than it looks.
         workers: Picture-reading processes; -1 decides by the machine.
         output: Folder to create for the results; without it,
             predictions/predictions-<number>.
@@ -96,7 +97,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     from ..engine.folders import check_output, make_folder
     from ..engine.report import Reporter
     from .predictions import PredictionFolder
-    from .speed import say_choice, speed_up
+    from .speed import read_less, say_choice, speed_up
     from .tasks import note_windows, open_checkpoint
 
     require(options, "batch_size", options.batch_size >= 0, "0 or more")
@@ -108,6 +109,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     formats = choose_formats(opened.task, options.formats)
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
+    pictures = read_less(pictures, opened, options.optimize)
     opened = speed_up(opened, options.optimize, options.precision, len(pictures))
     reporter = Reporter()
     note_windows(opened, options.tile, reporter)

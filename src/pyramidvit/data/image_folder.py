@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError, nearest
 from ..structures import Classes, ClassTarget, Origin, Sample
-from .images import is_image, read_image
+from .images import is_image, read_small_image
 from .source import DataSet, Source, Subset
 from .split import hold_out
 
@@ -20,17 +20,21 @@ VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Picture files with labels; a label is the number of its class, or None."""
+    """Picture files with labels; a label is the number of its class, or None.
+
+    With a `side`, JPEG files are decoded to sides of so many pixels or more, and no further.
+    """
 
     files: tuple[Path, ...]
     labels: tuple[int | None, ...]
+    side: int = 0
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample[Any]:
-        image = read_image(self.files[index])
-        origin = Origin(name=str(self.files[index]), size=(image.height, image.width))
+        image, size = read_small_image(self.files[index], self.side)
+        origin = Origin(name=str(self.files[index]), size=size)
         label = self.labels[index]
         target = None if label is None else ClassTarget(label=label)
         return Sample(image=image, target=target, origin=origin)

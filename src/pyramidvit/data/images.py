@@ -70,10 +70,32 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         BrokenImage: The file is missing, empty, truncated, or no picture.
     """
+    return read_small_image(path, 0)[0]
+
+
+def read_small_image(path: str | Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """As `read_image`, but a JPEG with sides of `side` or more, 1/2, 1/4 or 1/8 of its own, where
+    it has so many: it is decoded no further, which takes a sixth of the time at 12 megapixels.
+
+    Args:
+        path: The file.
+        side: Pixels; 0 reads all of them.
+
+    Returns:
+        The picture, and the (H, W) that it has whole.
+
+    Raises:
+        BrokenImage: The file is missing, empty, truncated, or no picture.
+    """
     try:
         with large_pictures(), Image.open(path) as image:
+            whole = image.size
+            if side and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+                image.draft(image.mode, (side, side))
+            read = image.size
             ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
+            turned = image.size != read
+            return to_rgb(image), whole if turned else whole[::-1]
     except UNREADABLE as error:
         raise BrokenImage(str(path), reason(path, error)) from error
 
