@@ -72,7 +72,8 @@ def draw_bars(
         axes.hlines(places, values[:, 1], values[:, 2], color="black", linewidth=2)
         for place, (value, _, end) in enumerate(values):
             if not np.isnan(value):
-                axes.annotate(f" {value:.4g}", (max(value, end), place), va="center", fontsize=8)
+                text = f" {value:.0f}" if value >= 1000 else f" {value:.4g}"
+                axes.annotate(text, (max(value, end), place), va="center", fontsize=8)
         axes.set(title=heading, yticks=places, yticklabels=names)
         axes.margins(x=0.25)
         axes.set_xlim(left=0)
