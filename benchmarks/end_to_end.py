@@ -1,8 +1,10 @@
 """From picture files to drawn pictures and a result file: pictures a second, in turn in one run.
 
-    python benchmarks/end_to_end.py --pictures bccd/test retinanet.safetensors mask_rcnn.safetensors
+    python benchmarks/end_to_end.py --pictures coco_mini retinanet mask_rcnn
+    python benchmarks/end_to_end.py --pictures bccd retinanet-of-bccd.safetensors
 
-For each checkpoint of RetinaNet or Mask R-CNN, at its own input size:
+For each checkpoint of RetinaNet or Mask R-CNN, at its own input size, or for one of three classes
+with random weights and the published width at `--short_side`:
 
 - `torchvision`: torchvision's detector of that kind on timm's backbone, of the same width, in a
   plain loop. Its weights are random, so that it finds next to nothing and has little to draw.
@@ -41,8 +43,11 @@ from pyramidvit.cli.predict import PredictOptions, predict
 from pyramidvit.cli.tasks import open_checkpoint
 from pyramidvit.costs.turns import one_process, settings
 from pyramidvit.data.images import SUFFIXES
+from pyramidvit.structures import Classes
+from pyramidvit.tasks.detection.config import DetectionOptions
+from pyramidvit.tasks.detection.task import DETECTION
 from pyramidvit.tasks.detection.torchvision_style import TorchvisionDetector
-from pyramidvit.weights.checkpoint import read_checkpoint
+from pyramidvit.weights.checkpoint import read_checkpoint, save_checkpoint
 
 SHOWN = 0.3  # score from which objects are drawn, by all
 SIDES = (32, 64, 128, 256, 512)  # of anchors, a level each
@@ -179,11 +184,29 @@ def measure(checkpoint: str, pictures: Sequence[str], rounds: int) -> dict[str, 
     return seconds
 
 
+def write_random(name: str, short_side: int, folder: Path) -> Path:
+    """A checkpoint of a detector on `pvt_v2_b0`, of the published width, with random weights."""
+    torch.manual_seed(0)
+    numbers = {"width": 256, "hidden": 1024, "short_side": short_side, "long_side": 2 * short_side}
+    options = DetectionOptions(model=name, **numbers)
+    classes = Classes(names=("a", "b", "c"), ids=(1, 2, 3))
+    record = {
+        "task": "detection",
+        "model": DETECTION.describe_model(options, classes),
+        "classes": classes.to_records(),
+        "input": DETECTION.describe_input(options),
+    }
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, DETECTION.rebuild(record["model"]).state_dict(), record)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoints", nargs="+", help="Of RetinaNet or Mask R-CNN.")
+    parser.add_argument("models", nargs="+", help="Checkpoints, or retinanet and mask_rcnn.")
+    parser.add_argument("--short_side", type=int, default=480, help="Of detectors by name.")
     parser.add_argument("--pictures", type=Path, required=True, help="A folder.")
     parser.add_argument("--count", type=int, default=40, help="How many of them, at most.")
     parser.add_argument("--rounds", type=int, default=3)
@@ -193,18 +216,26 @@ def main() -> None:
     pictures = sorted(map(str, files))[: given.count]
     if len(pictures) < 2:
         raise SystemExit(f"{given.pictures} holds fewer than two pictures")
-    print("| checkpoint | way | pictures a second | times the loop | times torchvision |")
+    print("| model | way | pictures a second | times the loop | times torchvision |")
     print("|---|---|---:|---:|---:|")
-    for checkpoint in given.checkpoints:
-        seconds = measure(checkpoint, pictures, given.rounds)
-        for way, taken in seconds.items():
-            ratios = (
-                statistics.median(a / b for a, b in zip(seconds[base], taken, strict=True))
-                for base in ("plain loop", "torchvision")
-            )
-            rate = len(pictures) / statistics.median(taken)
-            cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"| {checkpoint} | {way} | {rate:.2f} | {cells} |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for model in given.models:
+            path = model
+            if model in ("retinanet", "mask_rcnn"):
+                path = str(write_random(model, given.short_side, Path(folder)))
+            show(model, measure(path, pictures, given.rounds), len(pictures))
+
+
+def show(model: str, seconds: dict[str, list[float]], count: int) -> None:
+    """Prints the rows of a model."""
+    for way, taken in seconds.items():
+        ratios = (
+            statistics.median(a / b for a, b in zip(seconds[base], taken, strict=True))
+            for base in ("plain loop", "torchvision")
+        )
+        cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+        rate = count / statistics.median(taken)
+        print(f"| {model} | {way} | {rate:.2f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
