@@ -11,7 +11,7 @@ from pyramidvit import create_model, optimize
 from pyramidvit.backbones.pvt_v2 import PVTv2Classifier, PVTv2Pyramid, PVTv2Size
 from pyramidvit.errors import UserError
 from pyramidvit.inference import compiled, onednn, packed
-from pyramidvit.inference.optimize import ROUTES, difference
+from pyramidvit.inference.optimize import ROUTES, cut, difference
 from pyramidvit.nn.bounds import Bounds
 
 SMALL = PVTv2Size(dims=(8, 16, 40, 64), depths=(1, 1, 1, 1))
@@ -90,6 +90,15 @@ def test_openvino_gives_the_same_and_other_shapes_go_through_packed_weights(feat
     for shape in ((1, 3, 96, 64), (3, 3, 96, 64), (2, 3, 97, 131)):
         with torch.no_grad():
             assert difference(quick(noise(*shape)), model(noise(*shape))) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "piece"), [(8, 1, 1), (8, 2, 2), (9, 2, 1), (6, 4, 3), (2, 8, 2)]
+)
+def test_a_batch_is_cut_into_equal_pieces_of_an_image_a_thread(
+    batch: int, threads: int, piece: int
+) -> None:
+    assert cut((batch, 3, 64, 96), threads) == (piece, 3, 64, 96)
 
 
 def test_the_compiler_gives_the_same_and_is_asked_once(
