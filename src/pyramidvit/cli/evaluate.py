@@ -97,7 +97,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     from pathlib import Path
 
     from ..engine.broken import BrokenImages
-    from ..engine.device import build_fabric, reading_processes
+    from ..engine.device import build_fabric, keep_freed_memory, reading_processes
     from ..engine.evaluate import evaluate as score
     from ..engine.folders import check_output
     from ..engine.report import Reporter
@@ -115,6 +115,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     opened = replace(opened, classes=data.classes)  # with the data's own ids
     split = pick_split(opened, data, options)
     source = data.splits[split]
+    keep_freed_memory()
     fabric = build_fabric(options.device, options.devices, options.precision)
     reporter = Reporter(speaks=fabric.is_global_zero)
     reporter.say("data", f"{data.summary}; scored: {split}, {len(source)} images")

@@ -93,7 +93,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     """
     from ..data.picture_list import list_media
     from ..data.video import check_reader
-    from ..engine.device import build_fabric
+    from ..engine.device import build_fabric, keep_freed_memory
     from ..engine.folders import check_output, make_folder
     from ..engine.report import Reporter
     from .predictions import PredictionFolder
@@ -107,6 +107,7 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     opened = open_checkpoint(checkpoint, options.model)
     tiling = tiling_of(opened.task, options)
     formats = choose_formats(opened.task, options.formats)
+    keep_freed_memory()
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
     pictures = read_less(pictures, opened, options.optimize)

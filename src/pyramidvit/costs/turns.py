@@ -25,7 +25,8 @@ from .clock import Seconds, time_calls, waiter
 from .ways import WAYS, Case, Precision, Run, as_tensors, product, why_not
 
 ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the largest that glibc takes
+    "MALLOC_MMAP_MAX_": "0",  # or blocks of 32 MB and more would go back, whatever the thresholds
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
