@@ -100,7 +100,7 @@ def test_a_detection_recipe_shows_everything_that_makes_the_run(path: Path) -> N
         *("min_lr", "lr_by", "poly_power", "warmup"),  # nor in steps and with warm-up by updates
     }
     if values["model"] != "detr":
-        left_to_the_user |= {"backbone_lr"}
+        left_to_the_user |= {"backbone_lr", "drop_rate"}
     left_to_the_user |= set(NUMBERS) - set(signature(head_named(values["model"]).build).parameters)
     assert set(values) == set(DetectionOptions.__dataclass_fields__) - left_to_the_user
 
