@@ -108,7 +108,7 @@ def test_the_imports_are_found() -> None:
     assert Import("nn.attention", "SpatialReductionAttention", True) in our_imports(
         "backbones.pvt_v2"
     )
-    assert Import("cli", "VERBS", True) in our_imports("cli.train")
+    assert Import("cli", "VERBS", True) in our_imports("cli.kinds")
     assert Import("engine.run", "build_run", False) in our_imports("cli.train")
     assert Import("models", "create_model", False) in our_imports("")
     assert Import("backbones.pvt_v1", "pvt_v1", True) in our_imports("models")

@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.export import Dim
 
 import rule
-from pyramidvit import list_models
 from pyramidvit.models import BackboneModel
 
 ARCHITECTURES = ["pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li"]  # one small model of each kind
@@ -19,7 +18,7 @@ def fresh_compiler() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", ["pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li"])  # the others are deeper
 def test_a_classifier_compiles_to_one_graph(name: str) -> None:
     model = rule.build(name)
     compiled = torch.compile(model, backend="eager", fullgraph=True)

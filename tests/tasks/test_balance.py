@@ -135,7 +135,7 @@ def test_labels_are_known_without_reading_a_picture(
         (tmp_path / name).mkdir()
         for i in range(count):
             (tmp_path / name / f"{i}.jpg").write_bytes(b"")
-    monkeypatch.setattr(image_folder, "read_image", pytest.fail)
+    monkeypatch.setattr(image_folder, "read_small_image", pytest.fail)
     data = load_image_folder(tmp_path, seed=0)
     assert known_labels(data.splits["all"]) == (0,) * 5 + (1,) * 3
     assert sorted(known_labels(data.splits["train"])) == [0] * 4 + [1] * 2
