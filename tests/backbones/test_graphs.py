@@ -18,7 +18,7 @@ def fresh_compiler() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li"])  # the others are deeper
+@pytest.mark.parametrize("name", ARCHITECTURES)  # the others are deeper
 def test_a_classifier_compiles_to_one_graph(name: str) -> None:
     model = rule.build(name)
     compiled = torch.compile(model, backend="eager", fullgraph=True)

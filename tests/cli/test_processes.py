@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from command import Command
-from pyramidvit.cli import main
 
 WORDS = [
     "train", "--epochs=1", "--batch_size=32", "--drop_path_rate=0", "--workers=0",
@@ -61,15 +60,11 @@ def test_two_processes_make_the_losses_and_the_figures_of_one(tmp_path: Path, pv
     assert figures[0] == figures[1]
 
 
-def test_a_batch_that_two_processes_cannot_share_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["train", "--batch_size=30", "--devices=2", "--device=cpu", "--epochs=1"]
-    assert main(words) == 2
+def test_a_batch_that_two_processes_cannot_share_is_refused(pvt: Command) -> None:
+    done = pvt("train", "--batch_size=30", "--devices=2", "--device=cpu", "--epochs=1")
+    assert done.returncode == 2
     assert (
-        "error: --batch_size 30 cannot be shared by 2 processes: use a multiple of 4"
-        in capsys.readouterr().err
+        "error: --batch_size 30 cannot be shared by 2 processes: use a multiple of 4" in done.stderr
     )
 
 
