@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.export import Dim
 
 import rule
+from pyramidvit import list_models
 from pyramidvit.models import BackboneModel
 
 ARCHITECTURES = ["pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li"]  # one small model of each kind
@@ -18,7 +19,7 @@ def fresh_compiler() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ARCHITECTURES)  # the others are deeper
+@pytest.mark.parametrize("name", list_models())
 def test_a_classifier_compiles_to_one_graph(name: str) -> None:
     model = rule.build(name)
     compiled = torch.compile(model, backend="eager", fullgraph=True)

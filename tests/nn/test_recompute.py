@@ -119,9 +119,8 @@ def test_a_model_recomputes_what_it_is_told(name: str) -> None:
     assert kept["none"] > 2 * kept["feed_forward"] > 2 * kept["blocks"]
     for what in ("feed_forward", "blocks"):
         for again, plain, exact in zip(single[what], single["none"], double["none"], strict=True):
-            # Plain training itself may be off by more in float32, and is then no measure.
-            limit = max(1e-5, apart(plain, exact))
-            assert min(apart(again, plain), apart(again, exact)) < limit
+            # In float32 plain training itself may be off by more; then ours must be off by less.
+            assert apart(again, plain) < 1e-5 or apart(again, exact) <= apart(plain, exact)
         for again, exact in zip(double[what], double["none"], strict=True):
             assert apart(again, exact) < 1e-12
 

@@ -16,6 +16,7 @@ from .source import DataSet, Source, Subset
 from .split import hold_out
 
 VALIDATION_NAMES = ("val", "valid", "validation", "test")
+ANNOTATIONS = (".json", ".xml", ".txt")  # of COCO, PASCAL VOC and YOLO
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,6 @@ def class_folders(part: Path) -> list[str]:
         if name != name.encode(errors="replace").decode():
             raise UserError(f"{part}: the folder name {name!r} is not valid UTF-8; rename it")
     return names
-
-
-ANNOTATIONS = (".json", ".xml", ".txt")  # of COCO, PASCAL VOC and YOLO
 
 
 def check_classes(root: Path, folders: list[str]) -> None:
