@@ -19,6 +19,7 @@ from pyramidvit import create_model
 from pyramidvit.costs.clock import peak_memory
 from pyramidvit.costs.machine import estimate, measure_machine
 from pyramidvit.costs.plan import RECOMPUTATIONS, Setting, autocast, loss_of, plan
+from pyramidvit.engine.device import keep_freed_memory
 
 SETTINGS = (
     Setting(model="pvt_v2_b0", size=(224, 224), batch=32),
@@ -51,6 +52,7 @@ STEPS = 2  # the optimizer's moments are there from the second on
 
 def measure(setting: Setting) -> tuple[float, float]:
     """Bytes at the peak beyond those before the model was built, and CPU seconds of a step."""
+    keep_freed_memory()  # as `pvt train` and `pvt predict` do
     torch.set_num_threads(1)
     before = peak_memory() or 0.0
     torch.manual_seed(0)

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from pyramidvit import create_model
-from pyramidvit.costs.machine import Machine, estimate
+from pyramidvit.costs.machine import (
+    Kind,
+    describe_machine,
+    estimate,
+    kind_of,
+    measure_machine,
+)
 from pyramidvit.costs.plan import RECOMPUTATIONS, RUNTIME, Plan, Setting, loss_of, plan
 
 TRAINING = Setting(model="pvt_v2_b0", size=(64, 64), batch=4, use="training")
@@ -74,14 +80,37 @@ def test_recomputation_and_bf16_take_less_and_a_larger_batch_more() -> None:
 
 def test_seconds_follow_the_slower_of_arithmetic_and_bytes() -> None:
     planned = plan_once(replace(TRAINING, use="inference"))
-    slow = Machine(device="cpu", macs={"float32": 1e9, "bf16": 1e9}, bandwidth=1e15)
+    slow = describe_machine("cpu", {"float32": 1e9, "bf16": 1e9}, 1e15)
     computed = estimate(planned.operations, slow)
     assert computed > planned.macs * TRAINING.batch / 1e9
-    narrow = Machine(device="cpu", macs={"float32": 1e15, "bf16": 1e15}, bandwidth=1e9)
+    narrow = describe_machine("cpu", {"float32": 1e15, "bf16": 1e15}, 1e9)
     moved = estimate(planned.operations, narrow)
     assert moved > 4 * planned.parameters / 1e9
-    both = replace(slow, bandwidth=1e9)
+    both = describe_machine("cpu", {"float32": 1e9, "bf16": 1e9}, 1e9)
     assert max(computed, moved) < estimate(planned.operations, both) < computed + moved
+
+
+def test_a_measured_cpu_has_a_rate_for_every_kind_of_operation() -> None:
+    machine = measure_machine("cpu")
+    kinds = {(kind, precision) for kind in get_args(Kind) for precision in ("float32", "bf16")}
+    assert set(machine.rates) == kinds
+    assert all(0 < rate < float("inf") for rate in machine.rates.values())
+    assert machine.zeroing >= 0
+    found = {kind_of(operation) for operation in plan_once(TRAINING).operations}
+    assert found == set(get_args(Kind))
+
+
+def test_large_blocks_that_the_system_fills_with_zeros_take_longer() -> None:
+    setting = Setting(model="pvt_v2_b0", size=(224, 224), batch=16)
+    operations = plan_once(setting).operations
+    large = sum(operation.large for operation in operations)
+    # 16 images of 3136 tokens with 256 hidden channels: three such tensors in both first blocks
+    assert large == 2 * 3 * 16 * 3136 * 256 * 4
+    machine = describe_machine("cpu", {"float32": 1e9, "bf16": 1e9}, 1e9)
+    slower = estimate(operations, replace(machine, zeroing=1e-9))
+    assert slower - estimate(operations, machine) == pytest.approx(large * 1e-9)
+    small = plan_once(replace(setting, batch=1)).operations
+    assert not any(operation.large for operation in small)
 
 
 def test_training_computes_about_three_times_as_much() -> None:

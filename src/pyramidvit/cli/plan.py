@@ -182,7 +182,7 @@ def settings_of(names: Sequence[str], options: PlanOptions, features: bool) -> "
 
 def machine_of(device: str, options: PlanOptions) -> "Machine":
     """The device as described, or measured where it is not."""
-    from ..costs.machine import Machine, measure_machine
+    from ..costs.machine import describe_machine, measure_machine
 
     if options.tflops is not None and options.bandwidth:
         try:
@@ -192,7 +192,7 @@ def machine_of(device: str, options: PlanOptions) -> "Machine":
                 f"--tflops must be two numbers, of float32 and bf16, got {options.tflops}"
             ) from error
         macs: dict[Precision, float] = {"float32": single * 5e11, "bf16": half * 5e11}
-        return Machine(device=device, macs=macs, bandwidth=options.bandwidth * 1e9)
+        return describe_machine(device, macs, options.bandwidth * 1e9)
     if options.tflops is not None or options.bandwidth:
         raise UserError("--tflops and --bandwidth go together: give both, or neither")
     return measure_machine(device)

@@ -122,6 +122,7 @@ def plan(setting: Setting) -> Plan:
                 name="AdamW",
                 macs=0,
                 bytes=UPDATE * parameters,
+                large=0,
                 dtype=torch.float32,
                 depthwise=False,
             )

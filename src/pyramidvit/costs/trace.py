@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+KEPT = 32 << 20  # bytes of the largest block that glibc can be told to keep
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
@@ -27,6 +29,7 @@ class Operation:
         name: In torch's words, such as "aten.addmm".
         macs: Multiply-adds of its products; 0 for what is no product.
         bytes: Read and written.
+        large: Those of results for which glibc asks the system, and gives them back after use.
         dtype: Of its first result.
         depthwise: Whether it is a convolution of each channel by itself.
     """
@@ -34,6 +37,7 @@ class Operation:
     name: str
     macs: int
     bytes: int
+    large: int
     dtype: torch.dtype
     depthwise: bool
 
@@ -70,7 +74,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         fresh = [tensor for tensor in results if self.hold(tensor)]
         if fresh or not (func.is_view or func is torch.ops.aten._unsafe_view.default):
-            self.note(func, args, kwargs or {}, result, results)
+            self.note(func, args, kwargs or {}, result, results, fresh)
         return result
 
     def hold(self, tensor: Tensor) -> bool:
@@ -89,7 +93,13 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive -= self.held.pop(key)
 
     def note(
-        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, results: list[Tensor]
+        self,
+        func: Any,
+        args: Any,
+        kwargs: dict[str, Any],
+        result: Any,
+        results: list[Tensor],
+        fresh: list[Tensor],
     ) -> None:
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         name = str(func.overloadpacket)
@@ -99,6 +109,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=name,
                 macs=count_macs(func, args, kwargs, result),
                 bytes=sum(map(size_of, (*given, *results))),
+                large=sum(size for size in map(size_of, fresh) if size > KEPT),
                 dtype=results[0].dtype if results else torch.float32,
                 depthwise=is_convolution and args[CONVOLUTIONS[name]].shape[1] == 1,
             )
