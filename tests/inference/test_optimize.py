@@ -1,7 +1,9 @@
 """Every route gives what the model as written gives, or is refused."""
 
 import importlib.util
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 
 from pyramidvit import create_model, optimize
 from pyramidvit.backbones.pvt_v2 import PVTv2Classifier, PVTv2Pyramid, PVTv2Size
+from pyramidvit.backbones.trunk import Trunk
 from pyramidvit.errors import UserError
 from pyramidvit.inference import compiled, onednn, packed
 from pyramidvit.inference.optimize import ROUTES, cut, difference
+from pyramidvit.inference.trunk import Run, Shape
 from pyramidvit.nn.bounds import Bounds
 
 SMALL = PVTv2Size(dims=(8, 16, 40, 64), depths=(1, 1, 1, 1))
@@ -101,6 +105,34 @@ def test_a_batch_is_cut_into_equal_pieces_of_an_image_a_thread(
     assert cut((batch, 3, 64, 96), threads) == (piece, 3, 64, 96)
 
 
+@pytest.mark.parametrize("slow", [1, 4])
+def test_a_batch_is_computed_whole_where_that_is_quicker(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def prepare(trunk: Trunk, shape: Shape, dtype: torch.dtype) -> Run:
+        def run(images: Tensor) -> Tensor:
+            asked.append(len(images))
+            time.sleep(0.03 if shape[0] == slow else 0)
+            with torch.no_grad():
+                found: Tensor = trunk(images)
+            return found
+
+        return run
+
+    route = replace(ROUTES["openvino"], check=lambda trunk: None, prepare=prepare)
+    monkeypatch.setitem(ROUTES, "openvino", route)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    model = PVTv2Classifier(SMALL, num_classes=5).eval()
+    quick = optimize(model, (4, 3, 64, 64), route="openvino")
+    for batch, pieces in ((4, 4), (8, 4), (6, 1), (1, 1)):
+        asked.clear()
+        quick(noise(batch, 3, 64, 64))
+        size = 1 if slow == 4 else pieces
+        assert asked == [size] * (batch // size)
+
+
 def test_the_compiler_gives_the_same_and_is_asked_once(
     tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +201,17 @@ def test_a_detector_and_a_segmenter_keep_their_answers_and_share_the_rest() -> N
             for one, other in zip(flat(quick(images)), flat(model(images)), strict=True):
                 assert difference(one, other) < 1e-4
         assert quick.neck is not model.neck
-        assert {id(p) for p in quick.neck.parameters()} == {id(p) for p in model.neck.parameters()}
+        for part, own in zip(quick.neck.modules(), model.neck.modules(), strict=True):
+            for (key, one), other in zip(
+                part.named_parameters(recurse=False), own.parameters(recurse=False), strict=True
+            ):
+                laid_out = isinstance(own, nn.Conv2d) and key == "weight"
+                assert torch.equal(one, other)
+                assert (one is other) is not laid_out
+                assert one.is_contiguous(
+                    memory_format=torch.channels_last if laid_out else torch.contiguous_format
+                )
+                assert other.is_contiguous()  # the model is left as it is
 
 
 def flat(outputs: object) -> Iterator[Tensor]:

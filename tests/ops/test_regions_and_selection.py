@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from pyramidvit.ops import selection
 from pyramidvit.ops.losses import focal_loss, objectness_loss
-from pyramidvit.ops.regions import pool_regions, region_levels
+from pyramidvit.ops.regions import as_planes, pool_regions, region_levels
 from pyramidvit.ops.selection import best_rows, not_hidden, select_boxes
 
 
@@ -35,6 +35,26 @@ def test_features_of_a_plane_are_its_values_at_the_centres_of_cells() -> None:
         step = (box[2] - box[0]) / 7
         wanted = torch.tensor([box[0] + (i + 0.5) * step for i in range(7)]) + offset
         torch.testing.assert_close(features[0], wanted.expand(7, 7), rtol=0, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(1, 6)] * 4), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_a_map_in_planes_is_the_same_map(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    plain = torch.randn(shape).to(dtype)
+    for x in (
+        plain,
+        plain.contiguous(memory_format=torch.channels_last),
+        plain.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),  # as tokens are seen as maps
+        plain.transpose(2, 3).contiguous().transpose(2, 3),
+    ):
+        found = as_planes(x)
+        assert found.is_contiguous()
+        assert torch.equal(found, plain)
+    x = plain.double().contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(shape).double()
+    (as_planes(x) * weight).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, weight)
 
 
 def test_no_regions_have_no_features() -> None:

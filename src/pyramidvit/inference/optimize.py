@@ -1,7 +1,8 @@
 """`optimize`: chooses how a model runs fastest here, prepares that, and compares it first."""
 
 import copy
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from ..backbones.trunk import MIN_SIZE, Trunk
 from ..errors import UserError
 from . import compiled, openvino, packed
-from .trunk import PreparedTrunk, Run, Shape
+from .trunk import PreparedTrunk, Run, Shape, compute
 
 RouteName = Literal["auto", "openvino", "compiled", "packed", "eager"]
 Precision = Literal["float32", "bf16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 TOLERANCE = 1e-4  # in float32, of the largest value of an output
 ROUNDING = 2.0  # in bf16, times what the model as written loses
+LOOKS = 4  # at how long a batch takes, of which the shortest counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,9 @@ class Route:
         check: Raises a `UserError` where a trunk cannot go this way on this machine.
         prepare: (trunk in evaluation mode, shape, dtype) to what runs images of that shape; None
             where packed weights or the model as written take all shapes.
-        image_a_thread: Whether a large batch runs faster in pieces of an image for each thread:
-            what one image needs stays in the processor's cache.
+        image_a_thread: Whether a large batch may run faster in pieces of an image for each thread,
+            since what one image needs stays in the processor's cache. It is prepared both ways
+            then, and whole it is kept where that is quicker.
     """
 
     seconds: float
@@ -82,9 +85,10 @@ def optimize(
     """A form of a model for inference, which gives what the model gives, and sooner.
 
     A classifier or a pyramid of this package is prepared whole; of a detector or a segmenter its
-    backbone is, and the rest of it is shared. The result is compared with the model, on noise,
-    before it is returned. It has no gradients and stays in evaluation mode; the weights are those
-    that the model has now. Its attribute `optimized`, a `Choice`, says what was done.
+    backbone is, and the rest of it is shared but for the layout of convolutions' weights. The
+    result is compared with the model, on noise, before it is returned. It has no gradients and
+    stays in evaluation mode; the weights are those that the model has now. Its attribute
+    `optimized`, a `Choice`, says what was done.
 
     Args:
         model: A classifier, a pyramid, or whatever has one of them inside; float32. It is left as
@@ -111,7 +115,7 @@ def optimize(
     shapes = shapes_of(example, trunk.in_chans)
     passed_over: list[str] = []
     for name in list(ROUTES) if route == "auto" else [route]:
-        seconds = ROUTES[name].seconds * len(shapes)
+        seconds = sum(seconds_to_prepare(ROUTES[name], shape) for shape in shapes)
         try:
             if route == "auto" and seconds > patience:
                 raise UserError(f"{name} takes about {seconds:g} s to prepare")
@@ -124,6 +128,8 @@ def optimize(
             continue
         break
     found = put_in(model, trunk, prepared)
+    if name != "eager":
+        lay_out(found)
     choice = Choice(
         route=name, precision=precision, difference=difference, passed_over=tuple(passed_over)
     )
@@ -184,14 +190,24 @@ def prepare(trunk: Trunk, name: str, shapes: Sequence[Shape], dtype: torch.dtype
     if route.prepare is None:
         whole = packed.share(trunk, dtype) if name == "eager" else packed.pack(trunk, dtype)
         return PreparedTrunk(whole, {})
-    if route.image_a_thread:
-        shapes = [cut(shape, torch.get_num_threads()) for shape in shapes]
+    runs: dict[Shape, Run] = {}
     try:
-        runs = {shape: route.prepare(written, shape, dtype) for shape in dict.fromkeys(shapes)}
+        for shape in shapes:
+            piece = cut(shape, torch.get_num_threads()) if route.image_a_thread else shape
+            for way in {piece, shape} - runs.keys():
+                runs[way] = route.prepare(written, way, dtype)
+            if piece != shape and not is_quicker_whole(runs, shape, piece):
+                del runs[shape]
     except Exception as error:  # of a foreign compiler, which may raise anything
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"route {name} failed on this machine: {reason[:200]}") from error
     return PreparedTrunk(packed.pack(trunk, dtype), runs)
+
+
+def seconds_to_prepare(route: Route, shape: Shape) -> float:
+    """Roughly; twice as long where a batch is prepared whole and in pieces."""
+    twice = route.image_a_thread and cut(shape, torch.get_num_threads()) != shape
+    return 2 * route.seconds if twice else route.seconds
 
 
 def cut(shape: Shape, most: int) -> Shape:
@@ -199,6 +215,18 @@ def cut(shape: Shape, most: int) -> Shape:
     batch, *rest = shape
     piece = max(count for count in range(1, min(batch, most) + 1) if batch % count == 0)
     return piece, *rest
+
+
+def is_quicker_whole(runs: Mapping[Shape, Run], shape: Shape, piece: Shape) -> bool:
+    """Whether images of a shape are computed sooner as one batch than in pieces."""
+    images = torch.zeros(shape)
+    taken: dict[Shape, list[float]] = {shape: [], piece: []}
+    for _ in range(LOOKS):
+        for way, seconds in taken.items():
+            start = time.perf_counter()
+            compute(runs[way], images, way[0])
+            seconds.append(time.perf_counter() - start)
+    return min(taken[shape]) < min(taken[piece])
 
 
 def compare(
@@ -249,3 +277,13 @@ def put_in(model: nn.Module, trunk: Trunk, prepared: PreparedTrunk) -> nn.Module
     memo: dict[int, Any] = {id(each): each for each in kept}
     memo[id(trunk)] = prepared
     return copy.deepcopy(model, memo).eval()
+
+
+def lay_out(found: nn.Module) -> None:
+    """Gives convolutions weights in the order of channels-last maps: torch would copy them at every
+    call, for every level of a pyramid. They stay parameters, since autocast keeps what it makes of
+    those for the next level."""
+    for part in found.modules():
+        if isinstance(part, nn.Conv2d):
+            weight = part.weight.detach().contiguous(memory_format=torch.channels_last)
+            part.weight = nn.Parameter(weight, part.weight.requires_grad)

@@ -23,13 +23,13 @@ class PreparedTrunk(nn.Module):
     Args:
         whole: The trunk, for all images that nothing else was prepared for.
         runs: Shapes of images to what was prepared for them. Batches that are a multiple of such a
-            shape's are cut into pieces of it.
+            shape's are cut into pieces of it, of the largest one.
     """
 
     def __init__(self, whole: Trunk, runs: Mapping[Shape, Run]) -> None:
         super().__init__()
         self.whole = whole
-        self.runs = dict(runs)
+        self.runs = dict(sorted(runs.items(), key=lambda item: item[0], reverse=True))
         self.dtype = next(whole.parameters()).dtype
         self.train(False)
 

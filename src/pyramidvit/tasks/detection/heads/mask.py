@@ -32,6 +32,7 @@ class MaskHead(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Maps features [n, dim, S, S] to the logits [n, 2 S, 2 S] of each one's label [n]."""
+        x = x.contiguous(memory_format=torch.channels_last)  # quicker here, as in the backbones
         for conv in self.convs:
             x = conv(x)
         x = self.conv_logits(F.relu(self.upsample(x)))  # [n, K, 2 S, 2 S]

@@ -81,9 +81,11 @@ class Trans2SegHead(nn.Module):
         """Logits [B, k, H_1, W_1] of classes, from their attention [B, k, heads, h, w]."""
         batch, count = attention.shape[:2]
         x: Tensor = torch.cat((for_each(features, count), attention.flatten(0, 1)), dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)  # quicker here, as in the backbones
         x = self.lay2(self.lay1(x))  # [B * k, hidden, h, w]
         x = F.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=True)
-        x = self.pred(self.lay3(x + for_each(fine, count)))  # [B * k, 1, H_1, W_1]
+        x = torch.unflatten(x, 0, (batch, count)) + fine[:, None]  # [B, k, hidden, H_1, W_1]
+        x = self.pred(self.lay3(x.flatten(0, 1)))  # [B * k, 1, H_1, W_1]
         x = torch.unflatten(x[:, 0], 0, (batch, count))  # [B, k, H_1, W_1]
         return x
 
