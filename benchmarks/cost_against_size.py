@@ -20,7 +20,7 @@ from typing import NamedTuple
 import timm
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 from torch import nn
 
 from pyramidvit import create_model
@@ -116,6 +116,7 @@ def draw(found: list[Cost], path: Path) -> None:
             own = [cost for cost in found if cost.model == name]
             axes.plot([c.size for c in own], [value(c) for c in own], marker=".", label=name)
         axes.set(title=title, xlabel="side of the image (pixels)", xscale="log", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xticks([c.size for c in own], [str(c.size) for c in own], rotation=45)
         axes.minorticks_off()

@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--others", action="store_true", help="Those that set the constants.")
     given = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     machine = measure_machine("cpu")
     headings = "planned MB | measured MB | ratio | planned s | measured s | ratio"

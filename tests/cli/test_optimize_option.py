@@ -75,11 +75,24 @@ def test_photographs_are_decoded_no_further_than_a_classifier_looks(opened: Open
 
 def test_without_it_an_evaluation_scores_the_model_as_written(opened: Opened) -> None:
     assert EvaluateOptions().optimize == "none"
-    assert speed_up(opened, "none", "float32", 10).model is opened.model
-    assert isinstance(speed_up(opened, "packed", "float32", 10).model, PreparedTrunk)
+    assert speed_up(opened, "none", "float32", 10, 16).model is opened.model
+    assert isinstance(speed_up(opened, "packed", "float32", 10, 16).model, PreparedTrunk)
+
+
+@pytest.mark.parametrize(("images", "count"), [(10, 1), (1999, 1), (2000, 16)])
+def test_whole_batches_are_prepared_for_many_pictures(
+    opened: Opened, images: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "pyramidvit.inference.optimize.optimize",
+        lambda model, example, **options: asked.append((example, options["patience"])) or model,
+    )
+    speed_up(opened, "auto", "float32", images, 16)
+    assert asked == [((count, 3, 64, 64), max(1, images / 100))]
 
 
 def test_what_prepares_for_one_size_is_refused_where_pictures_have_many(opened: Opened) -> None:
     detector = replace(opened, task=DETECTION)
     with pytest.raises(UserError, match="--optimize openvino prepares for one size, and detection"):
-        speed_up(detector, "openvino", "float32", 10)
+        speed_up(detector, "openvino", "float32", 10, 16)

@@ -133,6 +133,26 @@ def test_a_batch_is_computed_whole_where_that_is_quicker(
         assert asked == [size] * (batch // size)
 
 
+def test_pieces_that_are_kept_beside_a_batch_are_compared_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def prepare(trunk: Trunk, shape: Shape, dtype: torch.dtype) -> Run:
+        def run(images: Tensor) -> Tensor:
+            time.sleep(0.03 if shape[0] == 1 else 0)
+            with torch.no_grad():
+                found: Tensor = trunk(images)
+            return found + (shape[0] == 1)
+
+        return run
+
+    route = replace(ROUTES["openvino"], check=lambda trunk: None, prepare=prepare)
+    monkeypatch.setitem(ROUTES, "openvino", route)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    model = PVTv2Classifier(SMALL, num_classes=5).eval()
+    with pytest.raises(UserError, match=r"for images of \(1, 3, 64, 64\)"):
+        optimize(model, (4, 3, 64, 64), route="openvino")
+
+
 def test_the_compiler_gives_the_same_and_is_asked_once(
     tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

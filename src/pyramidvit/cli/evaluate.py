@@ -121,7 +121,10 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
     reporter.say("data", f"{data.summary}; scored: {split}, {len(source)} images")
     note_windows(opened, options.tile, reporter)
     opened.model.to(fabric.device)
-    opened = speed_up(opened, options.optimize, options.precision, len(source))
+    batch_size = options.batch_size or opened.task.at_once
+    opened = speed_up(
+        opened, options.optimize, options.precision, images=len(source), batch=batch_size
+    )
     say_choice(opened, reporter)
     workers = reading_processes(options.workers, in_memory=data.in_memory, ranks=fabric.world_size)
     result = score(
@@ -131,7 +134,7 @@ def evaluate(checkpoint: str, options: EvaluateOptions) -> "Path":
         source,
         opened.classes,
         opened.input_record,
-        batch_size=options.batch_size or opened.task.at_once,
+        batch_size=batch_size,
         workers=workers,
         reporter=reporter,
         broken=BrokenImages(reporter, len(source), options.max_broken),

@@ -183,6 +183,7 @@ def settings_of(names: Sequence[str], options: PlanOptions, features: bool) -> "
 def machine_of(device: str, options: PlanOptions) -> "Machine":
     """The device as described, or measured where it is not."""
     from ..costs.machine import describe_machine, measure_machine
+    from ..engine.device import keep_freed_memory
 
     if options.tflops is not None and options.bandwidth:
         try:
@@ -195,6 +196,7 @@ def machine_of(device: str, options: PlanOptions) -> "Machine":
         return describe_machine(device, macs, options.bandwidth * 1e9)
     if options.tflops is not None or options.bandwidth:
         raise UserError("--tflops and --bandwidth go together: give both, or neither")
+    keep_freed_memory()  # as what is planned does
     return measure_machine(device)
 
 

@@ -111,7 +111,13 @@ def predict(checkpoint: str, images: list[str], options: PredictOptions) -> "Pat
     fabric = build_fabric(options.device, 1, options.precision)
     opened.model.to(fabric.device)
     pictures = read_less(pictures, opened, options.optimize)
-    opened = speed_up(opened, options.optimize, options.precision, len(pictures))
+    opened = speed_up(
+        opened,
+        options.optimize,
+        options.precision,
+        images=len(pictures),
+        batch=batch_of(opened, options),
+    )
     reporter = Reporter()
     note_windows(opened, options.tile, reporter)
     say_choice(opened, reporter)
@@ -156,6 +162,11 @@ def choose_formats(task: "Task", wanted: str) -> tuple[str, ...]:
     return names
 
 
+def batch_of(opened: "Opened", options: PredictOptions) -> int:
+    """Pictures or frames at a time."""
+    return options.batch_size or min(MOST_AT_ONCE, opened.task.at_once)
+
+
 def ask_pictures(
     fabric: "Fabric",
     opened: "Opened",
@@ -174,7 +185,7 @@ def ask_pictures(
         opened.model,
         pictures,
         opened.input_record,
-        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
+        batch_size=batch_of(opened, options),
         workers=reading_processes(options.workers, in_memory=len(pictures) < 32, ranks=1),
         tiling=tiling,
         draw=draw,
@@ -197,7 +208,7 @@ def ask_frames(
         opened.model,
         frames,
         opened.input_record,
-        batch_size=options.batch_size or min(MOST_AT_ONCE, opened.task.at_once),
+        batch_size=batch_of(opened, options),
         tiling=tiling,
     )
 

@@ -14,11 +14,16 @@ Optimize = Literal["auto", "none", "packed", "compiled", "openvino"]
 
 SAVED = 0.01  # seconds an image that a quicker route saves, roughly, of the smallest model
 DETAIL = 2  # pixels that a JPEG is decoded to at least, for each that a classifier resizes it to
+MANY = 2000  # pictures from which on whole batches are prepared for, which takes twice as long
 SIDE = 224  # of the noise that a model for pictures of any size is compared on
 
 
 def speed_up(
-    opened: "Opened", asked: Optimize, precision: Literal["float32", "bf16"], images: int
+    opened: "Opened",
+    asked: Optimize,
+    precision: Literal["float32", "bf16"],
+    images: int,
+    batch: int,
 ) -> "Opened":
     """A checkpoint, its model prepared for inference as asked; the model lies on its device.
 
@@ -27,6 +32,7 @@ def speed_up(
         asked: The option; "auto" takes what pays for so many images, and nothing on a GPU.
         precision: In which the model computes.
         images: How many it will see.
+        batch: How many of them at a time.
 
     Raises:
         UserError: The route cannot be taken here, or not with pictures of many sizes.
@@ -44,8 +50,9 @@ def speed_up(
         )
     side = int(opened.input_record["size"]) if one_size else SIDE
     patience = max(1.0, SAVED * images) if one_size else 1.0
+    count = batch if one_size and images >= MANY else 1
     model = optimize(
-        opened.model, (1, 3, side, side), route=asked, precision=precision, patience=patience
+        opened.model, (count, 3, side, side), route=asked, precision=precision, patience=patience
     )
     return replace(opened, model=model)
 

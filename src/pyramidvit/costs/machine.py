@@ -1,8 +1,8 @@
-"""How fast a device is, measured in a few seconds, and how long operations would take on it.
+"""How fast a device is, measured in about two seconds, and how long operations would take on it.
 
 On a CPU every kind of operation is timed in the shapes that a PVT has. None comes near the
 processor's peak, and how far it stays away differs by processor: where that has units for products
-of matrices in bfloat16, a large one is seven times as fast as in float32, those of a model are
+of matrices in bfloat16, a large product is seven times as fast as in float32, those of a model are
 four times as fast, and a GELU is no faster at all.
 """
 
@@ -31,7 +31,8 @@ Kind = Literal[
 ]
 MOVED = {"cpu": 8 << 20, "cuda": 256 << 20}  # float32 numbers that are copied to tell bandwidth
 CALL = {"cpu": 5e-6, "cuda": 8e-6}  # seconds of an operation that has nothing to do
-LOOKS = 5  # of each kind, of which the median is taken
+LOOKS = 5  # at each kind, of which the median is taken
+LEAST = 0.02  # seconds of a look: a clock may tick 60 times a second
 FUNCTIONS = ("gelu", "layer_norm", "softmax")  # parts of names: bytes that are computed with
 
 # What kinds reach of the peak, or of the bandwidth, on a device that is described and not measured.
@@ -172,7 +173,7 @@ def size_of(tensor: Tensor) -> int:
 @torch.no_grad()
 def seconds_for(run: Callable[[], Any], device: str) -> float:
     """Seconds of a call, the median of some."""
-    found = [time_calls(run, waiter(device), 0.0) for _ in range(LOOKS)]
+    found = [time_calls(run, waiter(device), LEAST) for _ in range(LOOKS)]
     if device == "cpu":
         return spread([taken.cpu for taken in found]).median / torch.get_num_threads()
     return spread([taken.wall for taken in found]).median
@@ -188,7 +189,8 @@ def seconds_of(operation: Operation, machine: Machine) -> float:
     precision: Precision = "bf16" if operation.dtype == DTYPES["bf16"] else "float32"
     kind = kind_of(operation)
     rate = machine.rates[kind, precision]
-    moving = operation.bytes / (rate if not operation.macs else machine.rates["moves", precision])
+    bandwidth = rate if kind in ("functions", "moves") else machine.rates["moves", precision]
+    moving = operation.bytes / bandwidth
     call = CALL["cpu" if machine.device == "cpu" else "cuda"] + operation.large * machine.zeroing
     return max(operation.macs / rate, moving) + call
 

@@ -4,8 +4,8 @@ Memory is the most that a process holds beyond what it held before the model was
 AdamW's two moments, gradients, and what is alive of activations at the worst moment (from
 `trace`), and on a CPU what its allocator and its libraries take beyond that.
 
-Time is an estimate: each operation takes as long as its arithmetic at the device's peak or its
-bytes at the device's bandwidth, whichever is longer, at the efficiencies below.
+Time is an estimate: each operation takes as long as its arithmetic or its bytes, whichever is
+longer, at the rates that operations of its kind reach on the device (`machine`).
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class Recomputation(NamedTuple):
 RECOMPUTATIONS = {
     "none": Recomputation(lambda model: None, heap=1.19),
     "feed_forward": Recomputation(lambda model: model.set_recompute("feed_forward"), heap=1.5),
-    "blocks": Recomputation(lambda model: model.set_recompute("blocks"), heap=1.5),
+    "blocks": Recomputation(lambda model: model.set_recompute("blocks"), heap=1.7),
 }
 WITH_AUTOCAST = {"float32": False, "bf16": True}
 # Bytes that torch and oneDNN load and set up on a CPU when they first compute; measured as well.

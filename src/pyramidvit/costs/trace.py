@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-KEPT = 32 << 20  # bytes of the largest block that glibc can be told to keep
+KEPT = 32 << 20  # bytes: blocks of so many and more glibc can't be told to keep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=name,
                 macs=count_macs(func, args, kwargs, result),
                 bytes=sum(map(size_of, (*given, *results))),
-                large=sum(size for size in map(size_of, fresh) if size > KEPT),
+                large=sum(size for size in map(size_of, fresh) if size >= KEPT),
                 dtype=results[0].dtype if results else torch.float32,
                 depthwise=is_convolution and args[CONVOLUTIONS[name]].shape[1] == 1,
             )
@@ -118,6 +118,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 # Which argument is the weight. torch's own counts know no groups on the way back.
 CONVOLUTIONS = {"aten.convolution": 1, "aten.convolution_backward": 2}
+ONEDNN_LINEAR = "mkldnn._linear_pointwise"
+ATTENTION = "aten._scaled_dot_product"
 
 
 def count_macs(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int:
@@ -128,6 +130,12 @@ def count_macs(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> int
     if name == "aten.convolution_backward":
         wanted = sum(args[-1][:2])  # of the gradients of input and weight
         return int(wanted * prod(args[0].shape) * prod(args[2].shape[1:]))
+    if name == ONEDNN_LINEAR:
+        return int(prod(result.shape) * args[0].shape[-1])
+    if name.startswith(ATTENTION):  # of which older versions of torch count none on a CPU
+        back = name.endswith("backward")
+        queries, keys = args[back], args[1 + back]  # [B, heads, N or M, C / heads]
+        return int((5 if back else 2) * prod(queries.shape) * keys.shape[2])
     formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
     return 0 if formula is None else formula(*args, **kwargs, out_val=result) // 2
 

@@ -115,7 +115,8 @@ def optimize(
     shapes = shapes_of(example, trunk.in_chans)
     passed_over: list[str] = []
     for name in list(ROUTES) if route == "auto" else [route]:
-        seconds = sum(seconds_to_prepare(ROUTES[name], shape) for shape in shapes)
+        ways = {way for shape in shapes for way in ways_of(ROUTES[name], shape)}
+        seconds = ROUTES[name].seconds * len(ways)
         try:
             if route == "auto" and seconds > patience:
                 raise UserError(f"{name} takes about {seconds:g} s to prepare")
@@ -192,22 +193,21 @@ def prepare(trunk: Trunk, name: str, shapes: Sequence[Shape], dtype: torch.dtype
         return PreparedTrunk(whole, {})
     runs: dict[Shape, Run] = {}
     try:
-        for shape in shapes:
-            piece = cut(shape, torch.get_num_threads()) if route.image_a_thread else shape
-            for way in {piece, shape} - runs.keys():
+        for shape in dict.fromkeys(shapes):
+            piece, batch = ways_of(route, shape)
+            for way in {piece, batch} - runs.keys():
                 runs[way] = route.prepare(written, way, dtype)
-            if piece != shape and not is_quicker_whole(runs, shape, piece):
-                del runs[shape]
+            if piece != batch and not is_quicker_whole(runs, batch, piece):
+                del runs[batch]
     except Exception as error:  # of a foreign compiler, which may raise anything
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"route {name} failed on this machine: {reason[:200]}") from error
     return PreparedTrunk(packed.pack(trunk, dtype), runs)
 
 
-def seconds_to_prepare(route: Route, shape: Shape) -> float:
-    """Roughly; twice as long where a batch is prepared whole and in pieces."""
-    twice = route.image_a_thread and cut(shape, torch.get_num_threads()) != shape
-    return 2 * route.seconds if twice else route.seconds
+def ways_of(route: Route, shape: Shape) -> tuple[Shape, Shape]:
+    """The shapes that a route is prepared for: of pieces, and of the batch as it is."""
+    return (cut(shape, torch.get_num_threads()) if route.image_a_thread else shape), shape
 
 
 def cut(shape: Shape, most: int) -> Shape:
@@ -246,7 +246,7 @@ def compare(
     device = next(trunk.parameters()).device
     generator = torch.Generator().manual_seed(0)
     most = 0.0
-    for shape in shapes:
+    for shape in dict.fromkeys((*shapes, *prepared.runs)):
         images = torch.randn(shape, generator=generator).to(device)
         expected = written(images)
         limit = TOLERANCE if rounded is None else ROUNDING * difference(rounded(images), expected)

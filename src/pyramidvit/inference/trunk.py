@@ -22,8 +22,8 @@ class PreparedTrunk(nn.Module):
 
     Args:
         whole: The trunk, for all images that nothing else was prepared for.
-        runs: Shapes of images to what was prepared for them. Batches that are a multiple of such a
-            shape's are cut into pieces of it, of the largest one.
+        runs: Shapes of images to what was prepared for them. A batch that is a multiple of one or
+            more of them is cut into pieces of the largest.
     """
 
     def __init__(self, whole: Trunk, runs: Mapping[Shape, Run]) -> None:

@@ -69,7 +69,7 @@ def as_planes(x: Tensor) -> Tensor:
 
     On a CPU image by image, as transposed matrices: torch copies these six times as fast.
     """
-    if x.is_contiguous() or x.is_cuda:
+    if x.is_contiguous() or x.device.type != "cpu":
         return x.contiguous()
     planes = [image.flatten(1).contiguous() for image in x]  # [C, H * W] each
     whole = planes[0][None] if len(planes) == 1 else torch.stack(planes)
