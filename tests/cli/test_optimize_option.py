@@ -89,7 +89,7 @@ def test_whole_batches_are_prepared_for_many_pictures(
         lambda model, example, **options: asked.append((example, options["patience"])) or model,
     )
     speed_up(opened, "auto", "float32", images, 16)
-    assert asked == [((count, 3, 64, 64), max(1, images / 100))]
+    assert asked == [((count, 3, 64, 64), pytest.approx(max(1, images / 100)))]
 
 
 def test_what_prepares_for_one_size_is_refused_where_pictures_have_many(opened: Opened) -> None:
