@@ -7,7 +7,8 @@ For each checkpoint of RetinaNet or Mask R-CNN, at its own input size, or for on
 with random weights and the published width at `--short_side`:
 
 - `torchvision`: torchvision's detector of that kind on timm's backbone, of the same width, in a
-  plain loop. Its weights are random, so that it finds next to nothing and has little to draw.
+  plain loop, and the same under autocast to bf16. Its weights are random, so that it finds next to
+  nothing and has little to draw.
 - `plain loop`: the same loop around our model as written, by way of `TorchvisionDetector`.
 - `pvt predict`, as it is, and with `--precision bf16`.
 
@@ -52,7 +53,7 @@ from pyramidvit.weights.checkpoint import read_checkpoint, save_checkpoint
 SHOWN = 0.3  # score from which objects are drawn, by all
 SIDES = (32, 64, 128, 256, 512)  # of anchors, a level each
 RATIOS = ((0.5, 1.0, 2.0),) * len(SIDES)
-WAYS = ("torchvision", "plain loop", "pvt predict", "pvt predict, bf16")
+WAYS = ("torchvision", "torchvision, bf16", "plain loop", "pvt predict", "pvt predict, bf16")
 Way = Callable[[Sequence[str], Path], None]  # from pictures to a folder of results
 READY: dict[str, Way] = {}  # in the process of a way, by checkpoint
 
@@ -96,8 +97,8 @@ def torchvision_detector(record: dict[str, Any]) -> nn.Module:
     raise SystemExit(f"torchvision has no {name}: take retinanet or mask_rcnn")
 
 
-def loop(model: nn.Module) -> Way:
-    """The loop that one writes by hand."""
+def loop(model: nn.Module, *, half: bool = False) -> Way:
+    """The loop that one writes by hand, in bf16 where asked."""
     model.eval()
 
     @torch.inference_mode()
@@ -106,7 +107,8 @@ def loop(model: nn.Module) -> Way:
         objects = []
         for path in pictures:
             image = tv.pil_to_tensor(Image.open(path).convert("RGB"))
-            found = model([image.float() / 255])[0]
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                found = model([image.float() / 255])[0]
             objects += describe(path, found)
             drawn = tv.to_pil_image(draw(image, found))
             drawn.save(folder / f"{Path(path).stem}.jpg", quality=90)
@@ -143,14 +145,16 @@ def describe(path: str, found: dict[str, Tensor]) -> list[dict[str, Any]]:
 def prepare(way: str, checkpoint: str) -> None:
     """In the process of a way: makes it ready."""
     torch.manual_seed(0)
-    if way == "torchvision":
-        READY[checkpoint] = loop(torchvision_detector(read_checkpoint(Path(checkpoint)).record))
+    half = way.endswith("bf16")
+    if way.startswith("torchvision"):
+        detector = torchvision_detector(read_checkpoint(Path(checkpoint)).record)
+        READY[checkpoint] = loop(detector, half=half)
     elif way == "plain loop":
         opened = open_checkpoint(checkpoint)
         sides = {name: opened.input_record[name] for name in ("short_side", "long_side")}
         READY[checkpoint] = loop(TorchvisionDetector(opened.model, **sides))
     else:
-        precision = "bf16" if way.endswith("bf16") else "float32"
+        precision = "bf16" if half else "float32"
 
         def run(pictures: Sequence[str], folder: Path) -> None:
             predict(

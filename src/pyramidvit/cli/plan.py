@@ -24,9 +24,10 @@ recomputation. Nothing is run: the models go over shapes alone.
 
 Memory is that of weights, gradients, moments and activations together; on 12 settings it was within
 {memory_error} of what was measured on a CPU.
-Seconds are an estimate from the device's own speed, measured in two seconds or given: right to a
-factor of {time_error}."""
-MEMORY_ERROR = "15 % (20 % where blocks are computed again)"
+Seconds are an estimate. On this machine's CPU every kind of operation is timed first, which takes
+two seconds; then they were right to a factor of {time_error}. For a GPU, and with --tflops and
+--bandwidth, they are taken from the peaks and were not compared with anything yet."""
+MEMORY_ERROR = "15 %"
 TIME_ERROR = "2"
 TRIES = 6  # plans that are made, at most, to find the largest batch
 
@@ -46,7 +47,7 @@ class PlanOptions:
             takes in float32 about what a CPU does.
         memory: Gigabytes that there are: the largest batch that fits is told; 0 tells none.
         tflops: Of the device, in float32 and bf16 (such as 60,790), a multiply-add being two; by
-            default they are measured.
+            default this machine is measured.
         bandwidth: Of its memory, in gigabytes a second; 0 measures it.
     """
 
@@ -130,7 +131,7 @@ def plan_models(
         "gmacs_per_second": {k: round(v / 1e9, 1) for k, v in machine.macs.items()},
         "gigabytes_per_second": round(machine.bandwidth / 1e9, 1),
         "memory_error": MEMORY_ERROR,
-        "time_error": f"a factor of {TIME_ERROR}",
+        "time_error": f"a factor of {TIME_ERROR}" if machine.timed else None,
         "rows": rows,
     }
     if as_json:
@@ -255,8 +256,10 @@ def print_plan(record: dict[str, Any]) -> None:
     console.width = max(console.width, 110)  # ten columns: better broken later
     console.print(table)
     peak, half = record["gmacs_per_second"].values()
+    error = record["time_error"]
+    within = "were not compared yet" if error is None else f"were within {error}"
     console.print(
         f"on {record['device']}: {peak:.0f} GMACs/s in float32, {half:.0f} in bf16,"
-        f" {record['gigabytes_per_second']:.0f} GB/s. Memory is right within"
-        f" {record['memory_error']}, seconds within {record['time_error']}."
+        f" {record['gigabytes_per_second']:.0f} GB/s. On a CPU memory was right"
+        f" within {record['memory_error']}; seconds {within}."
     )
