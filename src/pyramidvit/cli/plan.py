@@ -27,7 +27,7 @@ Memory is that of weights, gradients, moments and activations together; on 12 se
 Seconds are an estimate. On this machine's CPU every kind of operation is timed first, which takes
 two seconds; then they were right to a factor of {time_error}. For a GPU, and with --tflops and
 --bandwidth, they are taken from the peaks and were not compared with anything yet."""
-MEMORY_ERROR = "15 %"
+MEMORY_ERROR = "15 % (20 % where blocks are computed again)"
 TIME_ERROR = "2"
 TRIES = 6  # plans that are made, at most, to find the largest batch
 

@@ -39,7 +39,7 @@ class Recomputation(NamedTuple):
 RECOMPUTATIONS = {
     "none": Recomputation(lambda model: None, heap=1.19),
     "feed_forward": Recomputation(lambda model: model.set_recompute("feed_forward"), heap=1.5),
-    "blocks": Recomputation(lambda model: model.set_recompute("blocks"), heap=1.85),
+    "blocks": Recomputation(lambda model: model.set_recompute("blocks"), heap=1.72),
 }
 WITH_AUTOCAST = {"float32": False, "bf16": True}
 # Bytes that torch and oneDNN load and set up on a CPU when they first compute; measured as well.
