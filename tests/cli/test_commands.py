@@ -73,8 +73,10 @@ def test_evaluating_gives_the_figures_of_the_training(
     assert f"top1        {float(rows[-1]['top1']):.4f}" in done.stdout
     record = json.loads((tmp_path / "result" / "metrics.json").read_text())
     assert record["split"] == "validation"
-    for name in ("images", "loss", "top1", "top5", "mean_class"):
+    for name in ("images", "top1", "top5", "mean_class"):
         assert record[name] == float(rows[-1][name])
+    # A batch of another size may be summed in another order, which moves the last of six digits.
+    assert record["loss"] == pytest.approx(float(rows[-1]["loss"]), abs=2e-6)
 
 
 def test_evaluating_a_folder_of_some_of_the_classes_numbers_them_right(

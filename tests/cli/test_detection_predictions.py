@@ -193,7 +193,7 @@ def test_tiles_find_more_in_a_picture_and_are_scored_the_same_way(at_home: Path)
     checkpoint = str(at_home / "detector.safetensors")
     tiles = ("--tile", "64", "--overlap", "0.2")
     picture = str(at_home / "data" / "1.png")
-    words = ["predict", checkpoint, picture, "--draw", "false", *tiles]
+    words = ["predict", checkpoint, picture, "--draw", "false", "--optimize", "none", *tiles]
     assert main([*words, "--output", "out"]) == 0
     (line,) = lines_of("out")
     boxes = np.asarray([found["box"] for found in line["objects"]])
