@@ -115,6 +115,7 @@ class DenseGolden:
         found: Mapping[str, float],
         precision: str,
         *,
+        share: float | None = None,
         wider: Mapping[str, float] = MappingProxyType({}),
         most: int = 0,
     ) -> None:
@@ -122,13 +123,12 @@ class DenseGolden:
         float32 where that is all there is.
 
         Args:
-            wider, most: As `hold_norms` takes them.
+            share, wider, most: As `hold_norms` takes them; by default a share of `NORMS`, and that
+                of all values in float64 where norms were recorded in it.
         """
-        key, share = precision, NORMS[precision]
-        if f"grad_norm.{precision}" not in self.records:
-            key = "f32"
-        elif precision == "f64":
-            share = TOLERANCES["f64"].relative
+        key = precision if f"grad_norm.{precision}" in self.records else "f32"
+        if share is None:
+            share = TOLERANCES["f64"].relative if key == "f64" else NORMS[precision]
         hold_norms(found, self.records[f"grad_norm.{key}"], share, wider=wider, most=most)
         total = sum(norm**2 for norm in found.values()) ** 0.5
         assert total == pytest.approx(self.records[f"grad_norm_total.{key}"], rel=share)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .clock import spread, time_calls, waiter
-from .trace import KEPT, Operation
+from .trace import KEPT, Operation, size_of
 from .ways import DTYPES, Case, Precision, product, product_side
 
 Kind = Literal[
@@ -174,10 +174,6 @@ def zeroing_seconds() -> float:
             found.append(time.process_time() - start)
     seconds = spread(first).median - spread(again).median
     return max(0.0, seconds) / block.numel() / torch.get_num_threads()
-
-
-def size_of(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 @torch.no_grad()

@@ -26,10 +26,21 @@ STAGE = 0  # whose mask maps were recorded
 ALL = 10**7  # the recordings draw no sample: all regions are learnt from
 TERMS = {"classes": "loss_cls", "boxes": "loss_bbox", "masks": "loss_mask"}
 
-# Norms are compared in float32 alone. In float64, made to learn the same anchors, regions and masks
-# (left alone it learns others, as ties fall otherwise), the gradients tell whose rounding it is
-# that batch normalisation sums over all cells of all regions: ours are within 4.5e-4 of it with
-# AVX-512, the recorded within 9.0e-4, see benchmarks/gradient_norms.py.
+# Both ours and the recorded norms are of float32, whose rounding batch normalisation sums over all
+# cells of all regions, and which grows on its way back through the backbone. In float64, made to
+# learn the same anchors, regions and masks (left alone it learns others, as ties fall otherwise),
+# the gradients tell whose it is: ours are within 4.5e-4 of it and the recorded within 9.0e-4, see
+# benchmarks/gradient_norms.py. Between the two 74 of 286 parameters were beyond 1e-4 with AVX-512,
+# 62 and 68 with matrix units (AMX), there by up to 7.5e-4.
+ROUNDED = {
+    "roi_head.bbox_head.?.shared_convs.?.bn.*": 2.5e-4,
+    "backbone.patch_embed[23].*": 1.5e-4,
+    "backbone.block[34].*": 2.5e-4,
+    "backbone.norm1.*": 4e-4,
+    "backbone.block2.*": 4e-4,
+    "backbone.patch_embed1.*": 4e-4,
+    "backbone.block1.*": 8e-4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -182,4 +193,5 @@ def test_losses_and_gradients_equal_the_reference(
     if mode == "train":
         total = torch.stack([*(term for level in levels for term in level), *staged.values()]).sum()
         golden.check_total(total, "f32")
-        golden.check_norms(gradient_norms(model, total), "f32")
+        norms = gradient_norms(model, total)
+        golden.check_norms(norms, "f32", share=1e-4, wider=ROUNDED, most=90)
